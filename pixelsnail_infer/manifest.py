@@ -1,0 +1,300 @@
+"""The manifest: the frozen description of one exported model, as JSON in the step file's metadata.
+
+`docs/graph-contract.md` states it in full. The exporter constructs these objects and writes `to_json()`; the runtime
+reads `Manifest.from_json()`. Constructor names are the JSON keys. Values are checked when an object is made, so that
+neither side can write or accept a broken manifest. All objects are immutable and may be shared by threads.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pixelsnail_infer.errors import ManifestError
+from pixelsnail_infer.strictjson import decode, encode, parse_object
+
+FORMAT_VERSION = 1
+METADATA_KEY = "pixelsnail_infer.manifest"
+PART_KEY = "pixelsnail_infer.part"
+PARTS = ("row", "prologue", "score", "filtered")
+ITEM_BYTES = {"float32": 4, "int64": 8}
+
+_EXPORT_AGAIN = "export the checkpoint again with this version of pixelsnail-infer"
+
+
+def sibling_path(step_path: str | Path, part: str) -> Path:
+    """Path of a part beside its step file: `a/b.onnx`, `row` → `a/b.row.onnx`. `part` is one of `PARTS`."""
+    _among(part, PARTS, "part of a model")
+    path = Path(step_path)
+    return path.with_name(f"{path.stem}.{part}.onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What was exported: the family's name and its configuration (any JSON object)."""
+
+    family: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSpec:
+    """One pixel: kind `codes` with `levels` values, 0 … levels - 1."""
+
+    kind: str
+    levels: int
+
+    def __post_init__(self) -> None:
+        _among(self.kind, ("codes",), "pixel.kind")
+        _at_least(self.levels, 1, "pixel.levels")
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionSpec:
+    """One condition: `class` (int64 []), `codes` (int64 [h, w]), `vector` (float32 [n]) or `map` (float32 [C, h, w]).
+
+    `shape` is without the batch axis. `levels` is required by `class` and `codes` and refused by the others.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    levels: int | None = None
+
+    def __post_init__(self) -> None:
+        where = f"condition {self.name!r}"
+        kinds = {"class": (0, "int64"), "codes": (2, "int64"), "vector": (1, "float32"), "map": (3, "float32")}
+        _among(self.kind, tuple(kinds), f"{where}: kind")
+        rank, dtype = kinds[self.kind]
+        _among(self.dtype, (dtype,), f"{where}: dtype of kind {self.kind!r}")
+        _sizes(self.shape, rank, f"{where}: shape")
+        if (self.levels is not None) != (dtype == "int64"):
+            wanted = "needs" if dtype == "int64" else "cannot have"
+            raise ManifestError(f"{where}: kind {self.kind!r} {wanted} 'levels'; {_EXPORT_AGAIN}.")
+        if self.levels is not None:
+            _at_least(self.levels, 1, f"{where}: levels")
+
+
+@dataclass(frozen=True, slots=True)
+class PrologueSpec:
+    """One prologue tensor `prologue.<k>`; `shape` is without the batch axis."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        _prefix(self.name, "prologue.")
+        _among(self.dtype, tuple(ITEM_BYTES), f"{self.name}: dtype")
+        _sizes(self.shape, None, f"{self.name}: shape")
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpec:
+    """One state `state.<name>`: `shape` [N, S, C] without the batch axis, written along S by the graph `writer`."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    initial: float
+    role: str
+    writer: str
+
+    def __post_init__(self) -> None:
+        _prefix(self.name, "state.")
+        _among(self.dtype, tuple(ITEM_BYTES), f"{self.name}: dtype")
+        _among(self.role, ("pixels", "canvas", "keys", "values", "row"), f"{self.name}: role")
+        _among(self.writer, ("step", "row"), f"{self.name}: writer")
+        _sizes(self.shape, 3, f"{self.name}: shape")
+        if not math.isfinite(self.initial) or (self.dtype == "int64" and self.initial != int(self.initial)):
+            raise ManifestError(f"{self.name}: initial {self.initial!r} is no finite {self.dtype}; {_EXPORT_AGAIN}.")
+
+    @property
+    def bytes_per_slot(self) -> int:
+        """Exact bytes of this state for one slot."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class RowResultSpec:
+    """The packed row result, float32 [B, W, width]."""
+
+    width: int
+
+    def __post_init__(self) -> None:
+        _at_least(self.width, 1, "row_result.width")
+
+
+@dataclass(frozen=True, slots=True)
+class DistributionSpec:
+    """How a pixel is distributed: `categorical`."""
+
+    kind: str
+
+    def __post_init__(self) -> None:
+        _among(self.kind, ("categorical",), "distribution.kind")
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseSpec:
+    """Which noise the draw was verified with (see `pixelsnail_infer.noise`), and how many numbers a pixel takes."""
+
+    version: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _among(self.version, (1,), "noise.version")
+        _at_least(self.width, 1, "noise.width")
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """One sibling file: the sha256 of its bytes (64 lower-case hex digits) and its size in bytes."""
+
+    sha256: str
+    bytes: int
+
+    def __post_init__(self) -> None:
+        _sha256(self.sha256, "files: sha256")
+        _at_least(self.bytes, 1, "files: bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSpec:
+    """The checkpoint that the graphs were made from."""
+
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _sha256(self.sha256, "checkpoint.sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSpec:
+    """Parameters in all, and how many are read once per image, row and step."""
+
+    total: int
+    per_image: int
+    per_row: int
+    per_step: int
+
+    def __post_init__(self) -> None:
+        _at_least(min(self.total, self.per_image, self.per_row, self.per_step), 0, "the smallest of parameters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The whole manifest. `shape` is (H, W). Raises `ManifestError` when a value breaks the contract."""
+
+    kind: str
+    model: ModelSpec
+    pixel: PixelSpec
+    shape: tuple[int, int]
+    conditions: tuple[ConditionSpec, ...]
+    prologue: tuple[PrologueSpec, ...]
+    states: tuple[StateSpec, ...]
+    row_result: RowResultSpec
+    distribution: DistributionSpec
+    noise: NoiseSpec
+    schedule: str
+    target: str
+    precision: str
+    files: dict[str, FileSpec]
+    checkpoint: CheckpointSpec
+    parameters: ParameterSpec
+    versions: dict[str, str]
+    verification: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        _among(self.format_version, (FORMAT_VERSION,), "format_version")
+        _among(self.kind, ("prior",), "kind")
+        _among(self.schedule, ("raster",), "schedule")
+        _among(self.target, ("generic",), "target")
+        _among(self.precision, ("float32",), "precision")
+        _sizes(self.shape, 2, "shape")
+        if self.noise.width != self.pixel.levels:
+            what = f"noise.width is {self.noise.width}, but a categorical draw takes one per level, {self.levels}"
+            raise ManifestError(f"{what}; {_EXPORT_AGAIN}.")
+        for part in self.files:
+            _among(part, PARTS, "files")
+        needed = {"row", "prologue"} if self.conditions else {"row"}
+        if missing := needed - set(self.files):
+            raise ManifestError(f"files lacks {_names(sorted(missing))}, which this model needs; {_EXPORT_AGAIN}.")
+        for kind, items in (("conditions", self.conditions), ("prologue", self.prologue), ("states", self.states)):
+            names = [item.name for item in items]
+            if len(set(names)) != len(names):
+                raise ManifestError(f"{kind} names one entry twice: {_names(names)}; {_EXPORT_AGAIN}.")
+
+    @property
+    def height(self) -> int:
+        """Rows, H."""
+        return self.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns, W."""
+        return self.shape[1]
+
+    @property
+    def levels(self) -> int:
+        """Size of the code book, L."""
+        return self.pixel.levels
+
+    def to_json(self) -> str:
+        """The manifest as JSON text; `Manifest.from_json` of it is equal to this object."""
+        ordered = {"format_version": self.format_version, **encode(self)}
+        try:
+            return json.dumps(ordered, allow_nan=False, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            advice = "model.config and verification may hold only finite numbers, strings, bools, null, lists, dicts"
+            raise ManifestError(f"The manifest cannot be written as JSON ({error}); {advice}.") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read a manifest strictly: an unknown version or key, a missing key or a wrong type is a `ManifestError`."""
+        document: Mapping[str, Any] = parse_object(text, "manifest", ManifestError)
+        version = document.get("format_version")
+        if version != FORMAT_VERSION or isinstance(version, bool):
+            raise ManifestError(
+                f"The manifest has format version {version!r}, but this runtime reads version {FORMAT_VERSION}; "
+                f"install the pixelsnail-infer that wrote the file, or {_EXPORT_AGAIN}."
+            )
+        return decode(cls, document, "manifest", ManifestError, _EXPORT_AGAIN)
+
+
+def _among(value: object, allowed: tuple[Any, ...], where: str) -> None:
+    if value not in allowed:
+        what = f"{where} is {value!r}, but this version knows only {_names(allowed)}"
+        raise ManifestError(f"{what}; use the pixelsnail-infer that wrote it, or {_EXPORT_AGAIN}.")
+
+
+def _at_least(value: int, low: int, where: str) -> None:
+    if value < low:
+        raise ManifestError(f"{where} is {value!r}, expected an integer of at least {low}; {_EXPORT_AGAIN}.")
+
+
+def _sizes(shape: tuple[int, ...], rank: int | None, where: str) -> None:
+    if (rank is not None and len(shape) != rank) or any(size < 1 for size in shape):
+        dims = "" if rank is None else f" with {rank} entries"
+        raise ManifestError(f"{where} is {list(shape)}, expected positive sizes{dims}; {_EXPORT_AGAIN}.")
+
+
+def _prefix(name: str, prefix: str) -> None:
+    if not name.startswith(prefix) or len(name) == len(prefix) or name.endswith(".out"):
+        raise ManifestError(f"A tensor is named {name!r}, expected a name like {prefix}<name>; {_EXPORT_AGAIN}.")
+
+
+def _sha256(text: str, where: str) -> None:
+    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
+        raise ManifestError(f"{where} is {text!r}, expected 64 lower-case hexadecimal digits; {_EXPORT_AGAIN}.")
+
+
+def _names(names: Iterable[object]) -> str:
+    return ", ".join(map(repr, names))

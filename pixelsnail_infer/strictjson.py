@@ -1,0 +1,98 @@
+"""Strict reading of JSON into frozen dataclasses, and back: no unknown, missing, doubled or mistyped key passes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
+_WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+
+
+def parse_object(text: str, where: str, error: type[Exception]) -> dict[str, Any]:
+    """Parse one JSON object; doubled keys, NaN and infinities are refused with `error`."""
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in items]
+        if len(set(keys)) != len(keys):
+            doubled = sorted({key for key in keys if keys.count(key) > 1})
+            raise ValueError(f"the key {doubled[0]!r} occurs twice")
+        return dict(items)
+
+    def constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not a JSON number")
+
+    try:
+        document = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as problem:
+        raise error(f"The {where} is not valid JSON ({problem}); the file is damaged or was edited.") from problem
+    if not isinstance(document, dict):
+        raise error(f"The {where} is {_kind(document)}, expected a JSON object; the file is damaged.")
+    return document
+
+
+def decode(cls: type[T], value: Any, where: str, error: type[Exception], advice: str) -> T:
+    """Make a `cls` (a dataclass) of the JSON object `value`, or raise `error` naming the place."""
+    return typing.cast(T, _decode(cls, value, where, lambda what: error(f"{what}; {advice}.")))
+
+
+def encode(value: Any) -> Any:
+    """The JSON form of dataclasses, tuples and dicts; a field that is None and has that default is left out."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        items = ((item, getattr(value, item.name)) for item in dataclasses.fields(value))
+        return {item.name: encode(held) for item, held in items if not (held is None and item.default is None)}
+    if isinstance(value, dict):
+        return {key: encode(held) for key, held in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [encode(held) for held in value]
+    return value
+
+
+def _decode(hint: Any, value: Any, where: str, fail: Any) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _decode_object(hint, value, where, fail)
+    if origin is types.UnionType:  # X | None
+        return None if value is None else _decode(arguments[0], value, where, fail)
+    if origin is tuple:
+        return _decode_tuple(arguments, value, where, fail)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise fail(f"{where} is {_kind(value)}, expected an object")
+        return {key: _decode(arguments[1], held, f"{where}.{key}", fail) for key, held in value.items()}
+    accepted = (int, float) if hint is float else (hint,)
+    if not isinstance(value, accepted) or isinstance(value, bool) != (hint is bool):
+        raise fail(f"{where} is {_kind(value)}, expected {_WORDS[hint]}")
+    return value
+
+
+def _decode_object(cls: Any, value: Any, where: str, fail: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise fail(f"{where} is {_kind(value)}, expected an object")
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    if unknown := [key for key in value if key not in fields]:
+        raise fail(f"{where} has the unknown key {unknown[0]!r}, expected only {', '.join(fields)}")
+    optional = {name for name, item in fields.items() if item.default is None}
+    if missing := [name for name in fields if name not in value and name not in optional]:
+        raise fail(f"{where} lacks the key {missing[0]!r}")
+    hints = typing.get_type_hints(cls)
+    return cls(**{key: _decode(hints[key], held, f"{where}.{key}", fail) for key, held in value.items()})
+
+
+def _decode_tuple(arguments: tuple[Any, ...], value: Any, where: str, fail: Any) -> Any:
+    if not isinstance(value, list):
+        raise fail(f"{where} is {_kind(value)}, expected a list")
+    if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+        raise fail(f"{where} has {len(value)} entries, expected {len(arguments)}")
+    return tuple(_decode(arguments[0], held, f"{where}[{index}]", fail) for index, held in enumerate(value))
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), f"the number {value!r}") if not isinstance(value, str) else f"the string {value!r}"
