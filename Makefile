@@ -1,0 +1,66 @@
+# Every target makes the virtual environment that it needs; Python 3.11 and pip are all it asks for.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+READY  := $(VENV)/.ready
+RTX    := $(VENV)/.tensorrt-rtx
+GPU    := $(VENV)/gpu
+PYTEST  = $(BIN)/python -m pytest -q --durations=10
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full lint bench gpu-check clean
+
+help:
+	@echo "make demo       export the small digits model, sample it, compare it with PyTorch"
+	@echo "make test       the tests (ARGS='-k name' chooses some)"
+	@echo "make test-full  the tests and the slow checks, TensorRT among them (no GPU needed)"
+	@echo "make lint       ruff and mypy"
+	@echo "make bench      the full-size run: speed and memory of the stock prior's shape"
+	@echo "make gpu-check  the checks that need an NVIDIA GPU"
+	@echo "make clean      remove what these targets made"
+
+# torch first, pinned: see constraints.txt.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) setuptools torch
+	$(PIP) --no-build-isolation -e '.[cpu,export,examples,dev]'
+	@touch $@
+
+$(RTX): $(READY)
+	$(PIP) --no-build-isolation -e '.[tensorrt-rtx]'
+	@touch $@
+
+# The CPU and the GPU build of ONNX Runtime exclude each other: an environment of its own.
+$(GPU)/.ready: $(READY)
+	$(PYTHON) -m venv $(GPU)
+	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools torch
+	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
+		-e '.[gpu,export,examples,dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python examples/demo.py $(ARGS)
+
+test: $(READY)
+	$(PYTEST) $(ARGS)
+
+test-full: $(RTX)
+	$(PYTEST) -m 'not gpu' $(ARGS)
+
+lint: $(READY)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+
+bench: $(READY)
+	$(BIN)/python benchmarks/full_size.py $(ARGS)
+
+gpu-check:
+	@command -v nvidia-smi >/dev/null || { echo "gpu-check: no NVIDIA driver on this machine"; exit 1; }
+	$(MAKE) $(GPU)/.ready
+	$(GPU)/bin/python -m pytest -q -m gpu $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

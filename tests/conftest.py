@@ -1,0 +1,29 @@
+"""What the whole suite shares: two threads at most, property tests without deadlines, the exported digits model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before NumPy and torch are imported
+    os.environ.setdefault(_name, "2")
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+DIGITS = ROOT / "examples" / "digits.pt"
+
+settings.register_profile("suite", deadline=None, max_examples=50, print_blob=True)
+settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def digits_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The files that `export-model examples/digits.pt` writes, by part: `step`, `row`, `score`, …; read only."""
+    from pixelsnail_infer.export.cli import main
+
+    step = tmp_path_factory.mktemp("digits") / "digits.onnx"
+    assert main([str(DIGITS), str(step)]) == 0
+    siblings = {path.name.split(".")[1]: path for path in step.parent.glob("digits.*.onnx")}
+    return {"step": step, **siblings}

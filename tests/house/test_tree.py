@@ -1,0 +1,116 @@
+"""Files stay short, public names stay few, and no file knows the machine that it was written on."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from .tree import PACKAGE, PARTS, ROOT, python_files, source_files, tracked_files
+
+LIMIT, TEST_LIMIT, NAMES = 300, 400, 16
+
+
+def length(path: Path) -> int:
+    return len((ROOT / path).read_text().splitlines())
+
+
+def test_no_file_is_long() -> None:
+    code = [*source_files(), *python_files("examples"), *python_files("benchmarks")]
+    limits = [(path, LIMIT) for path in code] + [(path, TEST_LIMIT) for path in python_files("tests")]
+    assert [f"{path}: {length(path)} lines" for path, limit in limits if length(path) > limit] == []
+
+
+def test_no_module_has_the_name_of_a_folder() -> None:
+    """A file and a folder of one name hide one another."""
+    modules = {path.with_suffix("") for path in source_files()}
+    assert [str(path) for path in modules if (ROOT / path).is_dir()] == []
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_links_are_relative(part: str) -> None:
+    link = ROOT / PACKAGE / part
+    assert link.is_symlink()
+    assert link.readlink() == Path("..", part)
+
+
+@pytest.mark.parametrize("folder", sorted({str(path.parent) for path in source_files()}))
+def test_every_folder_of_the_package_is_a_package(folder: str) -> None:
+    assert (ROOT / folder / "__init__.py").is_file(), "setuptools leaves a folder without __init__.py out of the wheel"
+
+
+@pytest.mark.parametrize("module", [PACKAGE, *(f"{PACKAGE}.{part}" for part in PARTS)])
+def test_public_names_are_few_and_exist(module: str) -> None:
+    package = importlib.import_module(module)
+    names = package.__all__
+    assert 0 < len(names) <= NAMES
+    assert len(set(names)) == len(names)
+    assert [name for name in names if not hasattr(package, name)] == []
+
+
+def test_every_public_function_is_documented() -> None:
+    """Everything that a package's `__all__` names has a docstring."""
+    missing = []
+    for module in (PACKAGE, *(f"{PACKAGE}.{part}" for part in PARTS)):
+        package = importlib.import_module(module)
+        for name in package.__all__:
+            value = getattr(package, name)
+            if callable(value) and not value.__doc__:
+                missing.append(f"{module}.{name}")
+    assert missing == []
+
+
+# Written so that no line of this file matches itself.
+PLACES = re.compile(
+    r"(?<![\w.])/(?:home|root|work|Users)/"  # somebody's folder
+    r"|\bpy[p]i\.(?:org|io)|python[h]osted\.|[f]ile:///|--(?:extra-)?index[-]url"
+    r"|download\.py[t]orch\.|[a]naconda\.(?:org|com)|npm[j]s\.",
+    re.IGNORECASE,
+)
+
+
+def test_no_file_names_a_registry_or_a_machine() -> None:
+    wrong = []
+    for path in tracked_files():
+        data = (ROOT / path).read_bytes()
+        if b"\0" in data:
+            continue  # not text
+        for number, line in enumerate(data.decode("utf-8").splitlines(), 1):
+            if found := PLACES.search(line):
+                wrong.append(f"{path}:{number}: {found.group()}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("line", ["open('/home" + "/me/x')", "see https://py" + "pi.org/p", "-i fi" + "le:///opt"])
+def test_a_place_is_seen(line: str) -> None:
+    assert PLACES.search(line)
+
+
+def test_a_route_or_relative_path_is_no_place() -> None:
+    assert not PLACES.search("a/work/b ../home/x https://example.org/root/x")
+
+
+def test_no_package_module_shadows_the_standard_library_at_the_top() -> None:
+    tops = {path.name for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert tops == {PACKAGE, *PARTS}, "only these three folders may be importable from a checkout"
+
+
+def test_versions_have_one_place() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "version" in project["dynamic"]
+    tree = ast.parse((ROOT / PACKAGE / "__init__.py").read_text())
+    assert "__version__" in {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+
+
+def test_extras_keep_the_engines_apart() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [re.split(r"[<>=]", need)[0] for need in project["dependencies"]] == ["numpy"]
+    extras = {name: [re.split(r"[<>=]", n)[0] for n in needs] for name, needs in project["optional-dependencies"].items()}
+    engines = {"onnxruntime", "onnxruntime-gpu", "tensorrt"}
+    found = {name: engines & set(needs) for name, needs in extras.items()}
+    assert {name: needs for name, needs in found.items() if needs} == {
+        "cpu": {"onnxruntime"}, "gpu": {"onnxruntime-gpu"}, "tensorrt": {"tensorrt"},
+    }
