@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before NumPy and torch are imported
-    os.environ.setdefault(_name, "2")
-
 import pytest
 from hypothesis import settings
+
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before NumPy and torch are imported
+    os.environ.setdefault(_name, "2")
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits.pt"

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from .tree import PACKAGE, PARTS, ROOT, imports, python_files, source_files, within
 
 EXPORT, RUNTIME = (f"{PACKAGE}.{part}" for part in PARTS)
@@ -100,7 +101,7 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "networkx", "matplotlib", "PIL", "sklearn", "scipy", "tqdm")
+HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "networkx", "matplotlib", "PIL", "sklearn", "scipy")
 
 
 @pytest.mark.parametrize("module", [PACKAGE, RUNTIME, f"{PACKAGE}.manifest", f"{PACKAGE}.__main__"])

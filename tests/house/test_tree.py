@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+
 from .tree import PACKAGE, PARTS, ROOT, python_files, source_files, tracked_files
 
 LIMIT, TEST_LIMIT, NAMES = 300, 400, 16
@@ -45,10 +46,10 @@ def test_every_folder_of_the_package_is_a_package(folder: str) -> None:
 @pytest.mark.parametrize("module", [PACKAGE, *(f"{PACKAGE}.{part}" for part in PARTS)])
 def test_public_names_are_few_and_exist(module: str) -> None:
     package = importlib.import_module(module)
-    names = package.__all__
-    assert 0 < len(names) <= NAMES
-    assert len(set(names)) == len(names)
-    assert [name for name in names if not hasattr(package, name)] == []
+    public = package.__all__
+    assert 0 < len(public) <= NAMES
+    assert len(set(public)) == len(public)
+    assert [name for name in public if not hasattr(package, name)] == []
 
 
 def test_every_public_function_is_documented() -> None:
@@ -98,19 +99,31 @@ def test_no_package_module_shadows_the_standard_library_at_the_top() -> None:
     assert tops == {PACKAGE, *PARTS}, "only these three folders may be importable from a checkout"
 
 
-def test_versions_have_one_place() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def names(needs: list[str]) -> list[str]:
+    return [re.split(r"[<>=]", need)[0] for need in needs]
+
+
+def test_versions_have_one_place(project: dict[str, Any]) -> None:
     assert "version" in project["dynamic"]
-    tree = ast.parse((ROOT / PACKAGE / "__init__.py").read_text())
-    assert "__version__" in {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    assert (ROOT / PACKAGE / "__init__.py").read_text().count("__version__ = ") == 1
 
 
-def test_extras_keep_the_engines_apart() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert [re.split(r"[<>=]", need)[0] for need in project["dependencies"]] == ["numpy"]
-    extras = {name: [re.split(r"[<>=]", n)[0] for n in needs] for name, needs in project["optional-dependencies"].items()}
+def test_extras_keep_the_engines_apart(project: dict[str, Any]) -> None:
+    assert names(project["dependencies"]) == ["numpy"]
     engines = {"onnxruntime", "onnxruntime-gpu", "tensorrt"}
-    found = {name: engines & set(needs) for name, needs in extras.items()}
-    assert {name: needs for name, needs in found.items() if needs} == {
+    found = {extra: engines & set(names(needs)) for extra, needs in project["optional-dependencies"].items()}
+    assert {extra: needs for extra, needs in found.items() if needs} == {
         "cpu": {"onnxruntime"}, "gpu": {"onnxruntime-gpu"}, "tensorrt": {"tensorrt"},
     }
+
+
+def test_everything_that_the_make_targets_install_is_pinned(project: dict[str, Any]) -> None:
+    pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    extras = ("cpu", "export", "examples", "dev", "tensorrt-rtx")
+    needed = {need for extra in extras for need in names(project["optional-dependencies"][extra])}
+    assert needed - pinned == set()
