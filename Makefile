@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP     = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP     = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 READY  := $(VENV)/.ready
 RTX    := $(VENV)/.tensorrt-rtx
 GPU    := $(VENV)/gpu
@@ -35,8 +35,8 @@ $(RTX): $(READY)
 # The CPU and the GPU build of ONNX Runtime exclude each other: an environment of its own.
 $(GPU)/.ready: $(READY)
 	$(PYTHON) -m venv $(GPU)
-	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools torch
-	$(GPU)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
+	$(GPU)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt setuptools torch
+	$(GPU)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt --no-build-isolation \
 		-e '.[gpu,export,examples,dev]'
 	@touch $@
 
