@@ -96,7 +96,8 @@ class WNConv2d(nn.Module):
         self.conv = _NormedConv2d(in_channel, out_channel, size, padding=padding, bias=bias, causal=causal)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x)
+        out: Tensor = self.conv(x)
+        return out
 
 
 class WNLinear(_NormedWeight):
@@ -124,7 +125,8 @@ class CausalConv2d(nn.Module):
         self.conv = WNConv2d(in_channel, out_channel, kernel, causal=pad == "causal")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, self.pad))
+        out: Tensor = self.conv(F.pad(x, self.pad))
+        return out
 
 
 class GatedResBlock(nn.Module):

@@ -69,15 +69,17 @@ class PixelBlock(nn.Module):
 
     def forward(self, x: Tensor, background: Tensor, condition: Tensor | None) -> Tensor:
         """x [B, C, H, W], background [B, 2, H, W], condition [B, N, H, W] -> [B, C, H, W]."""
-        out = x
+        out: Tensor = x
         for resblock in self.resblocks:
             out = resblock(out, condition=condition)
         if not self.attention:
-            return self.out(torch.cat([out, background], dim=1))
+            out = self.out(torch.cat([out, background], dim=1))
+            return out
         block_input = F.elu(x) if self.overwrites_input else x
         key = self.key_resblock(torch.cat([block_input, out, background], dim=1))
         query = self.query_resblock(torch.cat([out, background], dim=1))
-        return self.out_resblock(out, self.causal_attention(query, key))
+        out = self.out_resblock(out, self.causal_attention(query, key))
+        return out
 
 
 class CondResNet(nn.Module):
@@ -94,7 +96,8 @@ class CondResNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(x)
+        out: Tensor = self.blocks(x)
+        return out
 
 
 class EmbedNet(nn.Module):
@@ -109,7 +112,8 @@ class EmbedNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.blocks(x)
+        out: Tensor = self.blocks(x)
+        return out
 
 
 class Prior(nn.Module):
@@ -150,12 +154,13 @@ class Prior(nn.Module):
         """
         self._check(codes, conditions)
         one_hot = self._one_hot(codes)
-        out = shift_down(self.horizontal(one_hot)) + shift_right(self.vertical(one_hot))  # [B, C, H, W]
+        out: Tensor = shift_down(self.horizontal(one_hot)) + shift_right(self.vertical(one_hot))  # [B, C, H, W]
         background = self.background.expand(codes.shape[0], -1, -1, -1)  # [B, 2, H, W]
         condition = self._condition_map(conditions)
         for block in self.blocks:
             out = block(out, background, condition)
-        return self.out(out)
+        out = self.out(out)
+        return out
 
     def _one_hot(self, codes: Tensor) -> Tensor:
         """[B, H, W] -> [B, levels, H, W]."""
@@ -166,7 +171,8 @@ class Prior(nn.Module):
         config = self.config
         if config.condition == "label":
             labels = F.one_hot(conditions["label"], config.n_label).to(self.background.dtype)  # [B, labels]
-            return self.embedNet(labels).view(-1, 1, *config.shape)  # [B, P] -> [B, 1, H, W]
+            flat: Tensor = self.embedNet(labels)  # [B, P]
+            return flat.view(-1, 1, *config.shape)  # [B, 1, H, W]
         if config.condition == "codes":
             features = self.cond_resnet(self._one_hot(conditions["condition"]))  # [B, N, h, w]
             return F.interpolate(features, scale_factor=config.upsample)
