@@ -1,0 +1,88 @@
+"""Noise, version 1: the standard Gumbel numbers that turn logits into a draw.
+
+Adding independent Gumbel noise to log-probabilities and taking the argmax draws from them (Gumbel-max trick: Gumbel,
+Statistical Theory of Extreme Values, 1954; Maddison et al., A* Sampling, 2014). The numbers come from Philox 4×64-10, a
+counter-based generator (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011), with one stream per image
+and row:
+
+    key = (s, k)   counter = (0, 0, 0, row)      NumPy's Philox, which steps the counter before each block
+    u   = ((raw >> 12) + 0.5) · 2^-52            float64, exact, strictly inside (0, 1)
+    g   = -log(-log(u))                          float64, then cast to float32
+
+Number `j·levels + c` of a row's stream belongs to column j and level c. An image's
+noise therefore depends on its key and the row only, not on its neighbours, its slot or the batch. (52 bits, not 53:
+with 53 the largest value plus a half rounds up to 1.)
+
+Nothing here keeps state; every function may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsnail_infer.errors import RequestError
+
+NOISE_VERSION = 1
+_LIMIT = 1 << 64
+
+
+def image_keys(seed: int | Sequence[int] | NDArray[np.integer], n: int) -> NDArray[np.uint64]:
+    """Philox keys, uint64 [n, 2], of the n images of a call.
+
+    An integer `seed` s gives image k the key (s, k); a sequence of n seeds gives image k the key (seed[k], 0). So
+    image 0 of `seed=s` is the image of `seed=[s]`. Raises `RequestError` for a seed outside 0 … 2^64 - 1 or a wrong
+    count.
+    """
+    keys = np.zeros((n, 2), np.uint64)
+    if isinstance(seed, (str, bytes)) or not (np.ndim(seed) == 0 or isinstance(seed, (Sequence, np.ndarray))):
+        raise RequestError(f"seed is {seed!r}, expected an integer or a sequence of {n} integers.")
+    if np.ndim(seed) == 0:
+        keys[:, 0] = _seed(seed)
+        keys[:, 1] = np.arange(n, dtype=np.uint64)
+        return keys
+    seeds = list(seed)  # type: ignore[arg-type]
+    if len(seeds) != n:
+        raise RequestError(f"seed has {len(seeds)} entries for {n} images; give one integer, or one per image.")
+    keys[:, 0] = [_seed(one) for one in seeds]
+    return keys
+
+
+def uniform_row(key: NDArray[np.uint64], row: int, count: int) -> NDArray[np.float64]:
+    """The first `count` uniforms, float64 [count] strictly inside (0, 1), of one image's stream for one row."""
+    counter = np.array([0, 0, 0, row], np.uint64)
+    raw = np.random.Philox(key=key, counter=counter).random_raw(count)
+    return ((np.asarray(raw, np.uint64) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+
+
+def gumbel_row(
+    keys: NDArray[np.uint64], row: int, width: int, levels: int, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Standard Gumbel noise, float32 [B, width, levels], of one row for B images with `keys` uint64 [B, 2].
+
+    With `out` (float32, that shape) the noise is written there and `out` is returned.
+    """
+    noise = np.empty((len(keys), width, levels), np.float32) if out is None else out
+    for slot, key in enumerate(keys):
+        values = uniform_row(key, row, width * levels)
+        np.log(values, out=values)
+        np.negative(values, out=values)
+        np.log(values, out=values)
+        np.negative(values, out=values)
+        noise[slot] = values.reshape(width, levels)  # [W·L] → [W, L], cast to float32
+    return noise
+
+
+def _seed(value: object) -> int:
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        seed = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise RequestError(f"seed is {value!r}, expected an integer from 0 to 2^64 - 1.") from None
+    if not 0 <= seed < _LIMIT:
+        raise RequestError(f"seed is {seed}, expected an integer from 0 to 2^64 - 1.")
+    return seed

@@ -1,0 +1,8 @@
+"""The runtime: samples, replays and scores with exported graphs. Needs NumPy and one engine; never PyTorch."""
+
+from __future__ import annotations
+
+from pixelsnail_infer.runtime.loading import load
+from pixelsnail_infer.runtime.sampler import Sampler
+
+__all__ = ["Sampler", "load"]

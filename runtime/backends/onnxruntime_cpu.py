@@ -1,0 +1,134 @@
+"""ONNX Runtime on the CPU: buffers are NumPy memory that the graphs read and write directly."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from pixelsnail_infer.errors import BackendError, GraphFileError
+from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, TensorInfo
+from pixelsnail_infer.runtime.graphfile import GraphFile
+
+_DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(bool)": "bool"}
+_ALIGNMENT = 64
+
+
+class CpuBackend:
+    """Sessions on the CPU execution provider, each with `threads` intra-op threads (None: one per usable core).
+
+    Threads do not spin while they wait, so an idle sampler costs nothing. One thread gives the same bits for every
+    batch size; more may differ in the last bit of a logit between batch sizes.
+    """
+
+    device = "cpu"
+    providers: tuple[Any, ...] = ("CPUExecutionProvider",)
+
+    def __init__(self, threads: int | None = None) -> None:
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise BackendError(f"threads is {threads!r}, expected None or an integer of at least 1.")
+        self.threads = usable_cores() if threads is None else threads
+
+    def load(self, file: GraphFile) -> Graph:
+        """Create the session. Warnings of the engine are shown; a fallback to another device is an error."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 2
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        source = file.source if isinstance(file.source, bytes) else str(file.source)
+        try:
+            session = ort.InferenceSession(source, options, providers=list(self.providers))
+        except Exception as error:  # the engine raises a class of its own for every status code
+            reason = str(error).strip().splitlines()[0]
+            raise GraphFileError(
+                f"{file.name} cannot be loaded by ONNX Runtime {ort.__version__} ({reason}); "
+                "install the version that the README names, or export the checkpoint again."
+            ) from error
+        wanted = self.providers[0] if isinstance(self.providers[0], str) else self.providers[0][0]
+        if session.get_providers()[0] != wanted:
+            raise BackendError(f"ONNX Runtime fell back to {session.get_providers()[0]}, expected {wanted}.")
+        return OrtGraph(session, file.name)
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
+        """A zero-filled buffer over aligned NumPy memory."""
+        return CpuBuffer(shape, dtype)
+
+
+class CpuBuffer:
+    """NumPy memory with an `OrtValue` over it."""
+
+    __slots__ = ("array", "value")
+
+    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
+        self.array = aligned_zeros(shape, dtype)
+        self.value = ort.OrtValue.ortvalue_from_numpy(self.array)
+
+    def push(self) -> None:
+        """Nothing to do: the graphs read this memory."""
+
+    def pull(self) -> None:
+        """Nothing to do: the graphs write this memory."""
+
+
+class OrtGraph:
+    """One session with its signature."""
+
+    def __init__(self, session: ort.InferenceSession, name: str) -> None:
+        self._session = session
+        self.inputs = {item.name: _info(item, name) for item in session.get_inputs()}
+        self.outputs = {item.name: _info(item, name) for item in session.get_outputs()}
+
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> BoundGraph:
+        """Bind by name once; nothing is bound again until the batch size changes."""
+        binding = self._session.io_binding()
+        for name in self.inputs:
+            binding.bind_ortvalue_input(name, inputs[name].value)  # type: ignore[attr-defined]
+        for name in self.outputs:
+            binding.bind_ortvalue_output(name, outputs[name].value)  # type: ignore[attr-defined]
+        return OrtBoundGraph(self._session, binding)
+
+
+class OrtBoundGraph:
+    """A session and a binding; keeps both, and through the binding the buffers, alive."""
+
+    __slots__ = ("_binding", "_run")
+
+    def __init__(self, session: ort.InferenceSession, binding: ort.IOBinding) -> None:
+        self._binding = binding
+        self._run = session.run_with_iobinding
+
+    def run(self) -> None:
+        """Run once on the bound buffers."""
+        self._run(self._binding)
+
+
+def usable_cores() -> int:
+    """The cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this platform
+        return os.cpu_count() or 1
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """A zero-filled C-contiguous array whose address is a multiple of 64 bytes."""
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    raw = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size].view(kind).reshape(shape)
+
+
+def _info(item: Any, name: str) -> TensorInfo:
+    if item.type not in _DTYPES:
+        expected = "float32, int64 or bool"
+        raise GraphFileError(f"{name}: {item.name!r} is {item.type}, expected {expected}; export the checkpoint again.")
+    return TensorInfo(_DTYPES[item.type], tuple(size if isinstance(size, int) else None for size in item.shape))

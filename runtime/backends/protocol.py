@@ -1,0 +1,73 @@
+"""What the sampling loop asks of an engine. One small protocol; the loop above it is the same for every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from pixelsnail_infer.runtime.graphfile import GraphFile
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One graph input or output: NumPy dtype name, and sizes with None where they are free."""
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class Buffer(Protocol):
+    """Memory of a fixed address that graphs read or write, with a host array beside or over it."""
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """The host array. The caller may read and write it, and must not replace it."""
+        ...
+
+    def push(self) -> None:
+        """Make what was written to `array` visible to the graphs (nothing to do on the CPU)."""
+        ...
+
+    def pull(self) -> None:
+        """Make what the graphs wrote visible in `array` (nothing to do on the CPU)."""
+        ...
+
+
+class BoundGraph(Protocol):
+    """A graph with every input and output tied to a buffer."""
+
+    def run(self) -> None:
+        """Run once, reading and writing the bound buffers. Not to be called by two threads at once."""
+        ...
+
+
+class Graph(Protocol):
+    """A loaded graph: immutable, shared by all batches."""
+
+    @property
+    def inputs(self) -> Mapping[str, TensorInfo]: ...
+
+    @property
+    def outputs(self) -> Mapping[str, TensorInfo]: ...
+
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> BoundGraph:
+        """Tie all inputs and outputs; a buffer that is bound as both is written in place."""
+        ...
+
+
+class Backend(Protocol):
+    """An engine on one device."""
+
+    @property
+    def device(self) -> str: ...
+
+    def load(self, file: GraphFile) -> Graph:
+        """Load a checked file. Raises `GraphFileError` when the engine refuses it."""
+        ...
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
+        """A zero-filled buffer; `dtype` is float32, int64 or bool."""
+        ...

@@ -1,0 +1,109 @@
+"""One batch size: its buffers, and the graphs bound to them once. Mutable; used by one thread at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.runtime.backends.protocol import Backend, BoundGraph, Buffer, Graph
+from pixelsnail_infer.runtime.signature import signature
+from pixelsnail_infer.runtime.states import SlotStates
+
+
+class Graphs(Protocol):
+    """Loaded graphs by part; a part is loaded when it is first asked for."""
+
+    def __call__(self, part: str) -> Graph: ...
+
+
+class Prologue:
+    """The condition buffers of `size` images, the prologue tensors made from them, and the graph between."""
+
+    def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs, size: int) -> None:
+        self.tensors = {spec.name: backend.allocate((size, *spec.shape), spec.dtype) for spec in manifest.prologue}
+        self._inputs = {spec.name: backend.allocate((size, *spec.shape), spec.dtype) for spec in manifest.conditions}
+        self._bound = graphs("prologue").bind(self._inputs, self.tensors) if manifest.conditions else None
+
+    def run(self, conditions: Mapping[str, NDArray[Any]]) -> None:
+        """Fill the prologue tensors from validated conditions, each [size, …]."""
+        if self._bound is None:
+            return
+        for name, buffer in self._inputs.items():
+            buffer.array[...] = conditions[name]
+            buffer.push()
+        self._bound.run()
+
+
+class Batch:
+    """Everything that `size` slots need to be drawn: inputs, row result, states, outputs, and the bound graphs.
+
+    The row graph's result is the very buffer that the step reads; every state is bound as input and output at once.
+    """
+
+    def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs, size: int) -> None:
+        self.size = size
+        self._manifest = manifest
+        self._graphs = graphs
+        self.prologue = Prologue(manifest, backend, graphs, size)
+        self.states = SlotStates(manifest, backend, size)
+        shapes = signature(manifest, "filtered")
+        per_batch = {**shapes.inputs, "logits": shapes.outputs["logits"], "pixel": shapes.outputs["pixel"]}
+        self.buffers = {
+            name: backend.allocate((1,) if name == "col" else (size, *shape), dtype)
+            for name, (dtype, shape) in per_batch.items()
+        }
+        self._bound: dict[str, BoundGraph] = {}
+        self.row = self.bound("row")
+
+    def bound(self, part: str) -> BoundGraph:
+        """The part ("row", "step" or "filtered") bound to this batch's buffers; bound when first asked for."""
+        if part not in self._bound:
+            graph = self._graphs(part)
+            inputs = {**self.buffers, **self.prologue.tensors, **self.states.buffers}
+            outputs: dict[str, Buffer] = {name: self.buffers[name] for name in ("row_result", "logits", "pixel")}
+            outputs |= {f"{name}.out": buffer for name, buffer in self.states.buffers.items()}
+            self._bound[part] = graph.bind(inputs, outputs)
+        return self._bound[part]
+
+    def write(self, name: str, values: object) -> None:
+        """Write `values` (broadcast) into an input buffer."""
+        buffer = self.buffers[name]
+        buffer.array[...] = values
+        buffer.push()
+
+    def begin(self, conditions: Mapping[str, NDArray[Any]]) -> None:
+        """Run the prologue and reset every slot; whatever an earlier or interrupted call left is gone."""
+        self.prologue.run(conditions)
+        self.states.reset()
+
+    def run_row(self, row: int) -> None:
+        """Set every slot's row and run the row graph."""
+        self.write("row", row)
+        self.row.run()
+
+    def run_steps(self, part: str, out: NDArray[np.int64]) -> None:
+        """Run the step once per column; column j of `out` int64 [size, W] receives the pixels."""
+        step, col, pixel = self.bound(part), self.buffers["col"], self.buffers["pixel"]
+        run, push, pull = step.run, col.push, pixel.pull
+        column, drawn = col.array, pixel.array
+        for j in range(self._manifest.width):
+            column[0] = j
+            push()
+            run()
+            pull()
+            out[:, j] = drawn
+
+
+def buffer_bytes(manifest: Manifest, size: int) -> int:
+    """Exact bytes of a batch's other buffers: inputs, outputs, conditions and prologue tensors, without the states."""
+    items = {"float32": 4, "int64": 8, "bool": 1}
+    shapes = signature(manifest, "filtered")
+    held = [shape for name, shape in shapes.inputs.items() if name != "col"]
+    held += [shapes.outputs["logits"], shapes.outputs["pixel"]]
+    held += [(spec.dtype, spec.shape) for spec in manifest.prologue]
+    held += [(spec.dtype, spec.shape) for spec in manifest.conditions]
+    return 8 + size * sum(items[dtype] * int(np.prod(shape)) for dtype, shape in held)

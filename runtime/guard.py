@@ -1,0 +1,38 @@
+"""One call at a time: the lock of a sampler, which knows when it is closed and when a callback calls back."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+
+from pixelsnail_infer.errors import RequestError
+
+
+class CallGuard:
+    """Entered around every call. Other threads wait; a call from within a call, or after close, is an error."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        self.closed = False
+
+    def __enter__(self) -> None:
+        self.check()
+        self._lock.acquire()
+        self._owner = threading.get_ident()
+        if self.closed:  # closed while this thread waited
+            self.__exit__(None, None, None)
+            self.check()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._owner = None
+        self._lock.release()
+
+    def check(self) -> None:
+        """Raise `RequestError` when the sampler is closed, or when this thread is inside a call already."""
+        if self._owner == threading.get_ident():
+            raise RequestError("A sampler cannot be called from its own callback; return True to stop a call.")
+        if self.closed:
+            raise RequestError("This sampler is closed; load the model again.")

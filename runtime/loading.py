@@ -1,0 +1,115 @@
+"""From a path or bytes to a `Sampler`: read, check, and load the graphs of one export, each when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pixelsnail_infer.errors import GraphFileError, ManifestError
+from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, PARTS, Manifest, sibling_path
+from pixelsnail_infer.runtime.backends import Backend, Graph, open_backend
+from pixelsnail_infer.runtime.graphfile import GraphFile, read_graph
+from pixelsnail_infer.runtime.sampler import Sampler
+from pixelsnail_infer.runtime.signature import check_signature, signature
+
+
+def load(
+    path_or_bytes: str | Path | bytes,
+    *,
+    siblings: Mapping[str, bytes] | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> Sampler:
+    """Load an exported model and return its `Sampler`.
+
+    `path_or_bytes` is the step file (`out.onnx`); its siblings lie beside it under their names. With bytes, `siblings`
+    maps "row", "prologue", "score" and "filtered" to theirs. Siblings must have the sha256 that the manifest gives; the
+    score and filtered graphs are read when first needed, so their files must stay until then.
+
+    `device` is "cpu" or "cuda"; another device than the one asked for is never used. `threads` is the number of threads
+    that one run of a graph uses (None: every core this process may use); it never changes a global setting. Any thread
+    may call the sampler; calls on one sampler wait for each other.
+
+    Raises `GraphFileError` (missing, altered, damaged or unsafe file), `ManifestError` or `BackendError`.
+    """
+    files = ModelFiles(path_or_bytes, siblings)
+    backend = open_backend(device, threads)
+    graphs = GraphSet(files, backend)
+    for part in ("step", "row", *(("prologue",) if files.manifest.conditions else ())):
+        graphs(part)
+    return Sampler(files.manifest, backend, graphs)
+
+
+class ModelFiles:
+    """The files of one export: the step file with the manifest, and its siblings, checked when opened."""
+
+    def __init__(self, source: str | Path | bytes, siblings: Mapping[str, bytes] | None = None) -> None:
+        if not isinstance(source, (str, Path, bytes, bytearray)):
+            raise GraphFileError(f"path_or_bytes is a {type(source).__name__}, expected a path or the file's bytes.")
+        in_memory = isinstance(source, (bytes, bytearray))
+        if in_memory != (siblings is not None):
+            advice = "give siblings={'row': …} too" if in_memory else "siblings go with bytes, not with a path"
+            raise GraphFileError(f"The step graph comes as {'bytes' if in_memory else 'a path'}; {advice}.")
+        if unknown := [part for part in siblings or () if part not in PARTS]:
+            raise GraphFileError(f"siblings has the key {unknown[0]!r}, expected only {', '.join(PARTS)}.")
+        self._source = source
+        self._siblings = siblings
+        self._step: GraphFile = read_graph(source, "the step graph" if in_memory else None)
+        self.manifest = _manifest(self._step)
+
+    def has(self, part: str) -> bool:
+        """Whether the export has this part."""
+        return part == "step" or part in self.manifest.files
+
+    def open(self, part: str) -> GraphFile:
+        """Read and check a part. Raises `GraphFileError` when it is missing, altered, damaged or of another part."""
+        if part == "step":
+            return self._step
+        if not self.has(part):
+            raise GraphFileError(f"This export has no {part} graph, which the call needs; export the checkpoint again.")
+        file = self._read(part)
+        if file.sha256 != self.manifest.files[part].sha256:
+            raise GraphFileError(
+                f"{file.name} is not the file that the manifest names (sha256 {str(file.sha256)[:12]}…, expected "
+                f"{self.manifest.files[part].sha256[:12]}…); copy all files of one export together, or export again."
+            )
+        if file.metadata.get(PART_KEY) != part:
+            found = file.metadata.get(PART_KEY)
+            raise GraphFileError(f"{file.name} says it is {found!r}, expected {part!r}; export the checkpoint again.")
+        return file
+
+    def _read(self, part: str) -> GraphFile:
+        if isinstance(self._source, (str, Path)):
+            return read_graph(sibling_path(self._source, part), digest=True)
+        if self._siblings is None or part not in self._siblings:
+            raise GraphFileError(f"siblings lacks {part!r}, which this model needs; give the bytes of that file.")
+        return read_graph(self._siblings[part], f"the {part} graph", digest=True)
+
+
+class GraphSet:
+    """Loaded graphs by part; a part is loaded and checked against the manifest when it is first asked for."""
+
+    def __init__(self, files: ModelFiles, backend: Backend) -> None:
+        self._files = files
+        self._backend = backend
+        self._loaded: dict[str, Graph] = {}
+
+    def __call__(self, part: str) -> Graph:
+        """The graph of `part`: "step" or one of `manifest.PARTS`."""
+        if part not in self._loaded:
+            file = self._files.open(part)
+            graph = self._backend.load(file)
+            check_signature(graph, signature(self._files.manifest, part), file.name)
+            self._loaded[part] = graph
+        return self._loaded[part]
+
+
+def _manifest(file: GraphFile) -> Manifest:
+    if (text := file.metadata.get(METADATA_KEY)) is not None:
+        try:
+            return Manifest.from_json(text)
+        except ManifestError as error:
+            raise ManifestError(f"{file.name}: {error}") from error
+    if (part := file.metadata.get(PART_KEY)) is not None:
+        raise ManifestError(f"{file.name} is the {part} part of an export; give the file without '.{part}'.")
+    raise ManifestError(f"{file.name} has no manifest, so pixelsnail-infer did not write it; export a checkpoint.")

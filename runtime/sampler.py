@@ -1,0 +1,232 @@
+"""The sampler: one loaded model, and the calls on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pixelsnail_infer import distributions
+from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.runtime import batch as batches
+from pixelsnail_infer.runtime import states
+from pixelsnail_infer.runtime.backends import Backend
+from pixelsnail_infer.runtime.batch import Batch, Graphs
+from pixelsnail_infer.runtime.conditions import resolve_conditions
+from pixelsnail_infer.runtime.guard import CallGuard
+from pixelsnail_infer.runtime.loop import draw_rows, replay_rows
+from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH, Request, check_codes, count, make_request
+from pixelsnail_infer.runtime.scoring import SCORE_BATCH, ScorePass
+
+Progress = Callable[[int, int], object]
+OnRow = Callable[[int, NDArray[np.int64], int], object]
+
+__all__ = ["OnRow", "Progress", "Sampler"]
+
+
+class Sampler:
+    """A loaded model. Made by `load`; any thread may call it, and calls wait for each other.
+
+    Buffers of the last batch size are kept for the next call; every call starts from fresh states, also after one that
+    was stopped, failed or was interrupted. Returned arrays belong to the caller.
+    """
+
+    def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs) -> None:
+        self._manifest = manifest
+        self._backend = backend
+        self._graphs: Graphs | None = graphs
+        self._calls = CallGuard()
+        self._batch: Batch | None = None
+        self._pass: ScorePass | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """The frozen description of the model."""
+        return self._manifest
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int | Sequence[int] = 0,
+        temperature: ArrayLike = 1.0,
+        top_k: ArrayLike | None = None,
+        top_p: ArrayLike | None = None,
+        known: ArrayLike | None = None,
+        known_mask: ArrayLike | None = None,
+        progress: Progress | None = None,
+        on_row: OnRow | None = None,
+        max_batch: int | None = None,
+        **conditions: Any,
+    ) -> NDArray[np.int64]:
+        """Draw n images; returns codes, int64 [n, H, W].
+
+        An integer `seed` s gives image k the noise key (s, k); a sequence of n seeds gives image k the key (seed[k],
+        0). An image depends on its key, conditions and settings only: not on its neighbours, its slot or the batch.
+        `temperature` (at least 0; 0 takes the most probable code), `top_k` (1 … L) and `top_p` (above 0, at most 1) are
+        one value or one per image, as are conditions, which are given by name.
+
+        `known` (int [H, W] or [n, H, W]) with `known_mask` (bool, such a shape) completes partly known images: where
+        the mask is True the code is taken, elsewhere `known` is ignored. Leading rows that are known in every image of
+        a batch are filled in by one pass of the score graph. So a stopped call is resumed with `known=codes,
+        known_mask=codes >= 0`.
+
+        At most `max_batch` images (default 16) are drawn together; more are split in order. `progress(done, total)`
+        counts pixels and is called after every row. `on_row(row, codes, first_image)` gets every finished row, known
+        ones too, with a copy of its codes int64 [b, W] of images first_image … first_image + b - 1; if it returns True
+        the call ends, and rows not drawn are -1. Both run in the calling thread and must not call this sampler.
+
+        Raises `RequestError` before anything runs when an argument is wrong.
+        """
+        request = make_request(
+            self._manifest, n, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, known=known,
+            known_mask=known_mask, conditions=conditions,
+        )  # fmt: skip
+        limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
+        height, width = self._manifest.shape
+        codes = np.full((request.n, height, width), -1, np.int64)
+        total = request.n * height * width
+        done = 0
+        with self._calls:
+            for images in _split(request.n, limit):
+                for i, row in enumerate(self._rows(request[images])):
+                    codes[images, i] = row
+                    done += row.size
+                    if progress is not None:
+                        progress(done, total)
+                    if on_row is not None and on_row(i, row, images.start):
+                        return codes
+        return codes
+
+    def replay(
+        self, codes: ArrayLike, *, twice: bool = False, max_batch: int | None = None, **conditions: Any
+    ) -> NDArray[np.float32]:
+        """The logits that `sample` sees when it draws `codes`: float32 [n, H, W, L], through the row and step graphs.
+
+        `codes` is int [n, H, W] (or [H, W], one image). `twice` runs every graph a second time and raises
+        `VerificationError` unless results and states stay the same to the bit; it is slow, and meant for verification.
+        """
+        checked = check_codes(self._manifest, codes)
+        resolved = resolve_conditions(self._manifest, conditions, len(checked))
+        limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
+        logits = np.empty((*checked.shape, self._manifest.levels), np.float32)
+        with self._calls:
+            for images in _split(len(checked), limit):
+                batch = self._batch_of(images.stop - images.start)
+                batch.begin({name: held[images] for name, held in resolved.items()})
+                for i, row in enumerate(replay_rows(self._manifest, batch, checked[images], twice)):
+                    logits[images, i] = row
+        return logits
+
+    def score(self, codes: ArrayLike, *, max_batch: int | None = None, **conditions: Any) -> NDArray[np.float32]:
+        """Natural-log probability of every pixel of `codes` (int [n, H, W] or [H, W]): float32 [n, H, W].
+
+        Runs the score graph, which is loaded when first needed, on at most `max_batch` images at once (default 4).
+        """
+        checked = check_codes(self._manifest, codes)
+        resolved = resolve_conditions(self._manifest, conditions, len(checked))
+        limit = SCORE_BATCH if max_batch is None else count(max_batch, "max_batch")
+        result = np.empty(checked.shape, np.float32)
+        with self._calls:
+            for images in _split(len(checked), limit):
+                score = self._pass_of(images.stop - images.start)
+                score.run(checked[images], 0, {name: held[images] for name, held in resolved.items()})
+                result[images] = score.logprob()
+        return result
+
+    def bits_per_dim(self, codes: ArrayLike, *, max_batch: int | None = None, **conditions: Any) -> NDArray[np.float64]:
+        """Bits per dimension of each image of `codes`, float64 [n]: see `score`."""
+        return distributions.bits_per_dim(self.score(codes, max_batch=max_batch, **conditions))
+
+    def state_bytes(self, n: int) -> int:
+        """Exact bytes of the states of a batch of n images (see `buffer_bytes` for its other buffers)."""
+        return states.state_bytes(self._manifest, count(n, "n"))
+
+    def buffer_bytes(self, n: int) -> int:
+        """Exact bytes of a batch's inputs, outputs, conditions, row result and prologue tensors, without the states."""
+        return batches.buffer_bytes(self._manifest, count(n, "n"))
+
+    def warm_up(self, n: int = 1, *, filtered: bool = False, score: bool = False) -> None:
+        """Allocate a batch of n slots and run its graphs once, so that the next call of that size starts at full speed.
+
+        `filtered` and `score` also load and run those graphs.
+        """
+        size = count(n, "n")
+        resolved = {spec.name: np.zeros((size, *spec.shape), spec.dtype) for spec in self._manifest.conditions}
+        with self._calls:
+            batch = self._batch_of(size)
+            batch.begin(resolved)
+            batch.run_row(0)
+            for part in ("step", *(("filtered",) if filtered else ())):
+                for name in ("top_k", "top_p"):
+                    batch.write(name, 1)
+                batch.bound(part).run()
+            if score:
+                images = slice(0, min(size, SCORE_BATCH))
+                held = {name: array[images] for name, array in resolved.items()}
+                blank = np.zeros((images.stop, *self._manifest.shape), np.int64)
+                self._pass_of(images.stop).run(blank, 0, held)
+
+    def close(self) -> None:
+        """Release graphs and buffers, after waiting for a call in progress; may be called again. Later calls raise."""
+        if self._calls.closed:
+            return
+        with self._calls:
+            self._calls.closed = True
+            self._batch = self._pass = self._graphs = None
+
+    def __enter__(self) -> Sampler:
+        self._calls.check()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rows(self, request: Request) -> Iterator[NDArray[np.int64]]:
+        """Every row of one batch in order, known leading rows first; each codes int64 [b, W], fresh."""
+        known = request.leading_rows() if "score" in self._manifest.files else 0
+        for i in range(known):
+            yield request.given[:, i].copy()
+        if known == self._manifest.height:
+            return
+        batch = self._batch_of(request.n)
+        batch.begin(request.conditions)
+        if known:
+            self._fill(batch, request, known)
+        yield from draw_rows(self._manifest, batch, request, known)
+
+    def _fill(self, batch: Batch, request: Request, known: int) -> None:
+        """Set the states as `known` leading rows leave them, by the score graph."""
+        for images in _split(request.n, SCORE_BATCH):
+            score = self._pass_of(images.stop - images.start)
+            score.run(request.given[images], known, request[images].conditions)
+            batch.states.load(score.states(), images)
+        batch.states.publish()
+
+    def _batch_of(self, size: int) -> Batch:
+        if self._batch is None or self._batch.size != size:
+            self._batch = None  # release the old buffers before the new ones are allocated
+            self._batch = Batch(self._manifest, self._backend, self._loaded(), size)
+        return self._batch
+
+    def _pass_of(self, size: int) -> ScorePass:
+        if self._pass is None or self._pass.size != size:
+            self._pass = None
+            self._pass = ScorePass(self._manifest, self._backend, self._loaded(), size)
+        return self._pass
+
+    def _loaded(self) -> Graphs:
+        if self._graphs is None:
+            raise RequestError("This sampler is closed; load the model again.")
+        return self._graphs
+
+
+def _split(n: int, limit: int) -> Iterator[slice]:
+    """Consecutive slices of at most `limit` that cover 0 … n-1."""
+    return (slice(first, min(first + limit, n)) for first in range(0, n, limit))

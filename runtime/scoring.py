@@ -1,0 +1,49 @@
+"""The score graph bound for one number of images: likelihoods, and the states that known leading rows leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.runtime.backends.protocol import Backend
+from pixelsnail_infer.runtime.batch import Graphs, Prologue
+from pixelsnail_infer.runtime.signature import signature
+
+SCORE_BATCH = 4
+"""Images that one pass of the score graph takes at most: it holds whole canvases, unlike the step."""
+
+
+class ScorePass:
+    """Buffers and bindings of the score graph for `size` images. Mutable; used by one thread at a time."""
+
+    def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs, size: int) -> None:
+        self.size = size
+        self._states = [spec.name for spec in manifest.states]
+        self._prologue = Prologue(manifest, backend, graphs, size)
+        shapes = signature(manifest, "score")
+        self._inputs = {name: backend.allocate((size, *dims), dtype) for name, (dtype, dims) in shapes.inputs.items()}
+        self._outputs = {name: backend.allocate((size, *dims), dtype) for name, (dtype, dims) in shapes.outputs.items()}
+        self._bound = graphs("score").bind({**self._inputs, **self._prologue.tensors}, self._outputs)
+
+    def run(self, codes: NDArray[np.int64], rows: int, conditions: Mapping[str, NDArray[Any]]) -> None:
+        """Score `codes` int64 [size, H, W], of which `rows` leading rows count for the states."""
+        self._prologue.run(conditions)
+        for name, values in (("pixels", codes), ("rows", rows)):
+            self._inputs[name].array[...] = values
+            self._inputs[name].push()
+        self._bound.run()
+
+    def logprob(self) -> NDArray[np.float32]:
+        """Natural-log probability of every pixel, float32 [size, H, W]; overwritten by the next run."""
+        self._outputs["logprob"].pull()
+        return self._outputs["logprob"].array
+
+    def states(self) -> dict[str, NDArray[Any]]:
+        """States by name, each [size, N, S, C]; overwritten by the next run."""
+        for name in self._states:
+            self._outputs[f"{name}.out"].pull()
+        return {name: self._outputs[f"{name}.out"].array for name in self._states}

@@ -1,0 +1,91 @@
+"""What each graph must take and give, from the manifest, and the check of a loaded graph against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pixelsnail_infer.errors import GraphFileError
+from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.runtime.backends.protocol import Graph, TensorInfo
+
+Tensors = dict[str, tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Tensors by name as (dtype, shape without the batch axis); `col` alone has no batch axis.
+
+    Required ones must be there; optional ones (prologue tensors and states that a graph does not touch) may be absent.
+    """
+
+    inputs: Tensors
+    outputs: Tensors
+    optional_inputs: Tensors = field(default_factory=dict)
+    optional_outputs: Tensors = field(default_factory=dict)
+
+
+def signature(manifest: Manifest, part: str) -> Signature:
+    """The signature of `part`: "step" or one of `manifest.PARTS`."""
+    height, width = manifest.shape
+    levels = manifest.levels
+    prologue: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.prologue}
+    states: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.states}
+    row_result = ("float32", (width, manifest.row_result.width))
+    if part == "prologue":
+        return Signature({item.name: (item.dtype, item.shape) for item in manifest.conditions}, prologue)
+    if part == "score":
+        outputs: Tensors = {"logprob": ("float32", (height, width)), "logits": ("float32", (height, width, levels))}
+        outputs |= {f"{name}.out": held for name, held in states.items()}
+        return Signature({"pixels": ("int64", (height, width)), "rows": ("int64", ())}, outputs, prologue)
+    if part == "row":
+        written = _written(manifest, "row")
+        return Signature({"row": ("int64", ())}, {"row_result": row_result} | written, prologue | states)
+    inputs: Tensors = {"row": ("int64", ()), "col": ("int64", ()), "row_result": row_result}
+    inputs |= {"noise": ("float32", (width, levels)), "temperature": ("float32", ())}
+    inputs |= {"given": ("int64", (width,)), "use_given": ("bool", (width,))}
+    if part == "filtered":
+        inputs |= {"top_k": ("int64", ()), "top_p": ("float32", ())}
+    outputs = {"logits": ("float32", (levels,)), "pixel": ("int64", ())}
+    return Signature(inputs, outputs | _written(manifest, "step"), prologue | states)
+
+
+def check_signature(graph: Graph, expected: Signature, name: str) -> None:
+    """Raise `GraphFileError` unless the graph has exactly the expected tensors with their dtypes and shapes."""
+    _check(graph.inputs, expected.inputs, expected.optional_inputs, f"{name}: input")
+    _check(graph.outputs, expected.outputs, expected.optional_outputs, f"{name}: output")
+    for output in graph.outputs:
+        state = output.removesuffix(".out")
+        if state != output and "row" in graph.inputs and state not in graph.inputs:
+            raise GraphFileError(f"{name}: {output!r} is written, but {state!r} is no input; export again.")
+
+
+def _written(manifest: Manifest, writer: str) -> Tensors:
+    return {f"{spec.name}.out": (spec.dtype, spec.shape) for spec in manifest.states if spec.writer == writer}
+
+
+def _check(found: Mapping[str, TensorInfo], required: Tensors, optional: Tensors, where: str) -> None:
+    advice = "the files belong to different exports or were altered: export the checkpoint again"
+    if missing := [name for name in required if name not in found]:
+        raise GraphFileError(f"{where} {missing[0]!r} is missing; {advice}.")
+    known = required | optional
+    for name, info in found.items():
+        if name not in known:
+            raise GraphFileError(f"{where} {name!r} is not in the manifest; {advice}.")
+        dtype, shape = known[name]
+        full = (1,) if name == "col" else (None, *shape)
+        batched = name == "col" or info.shape[:1] == (None,)
+        if info.dtype != dtype or not batched or not _fits(info.shape, full):
+            raise GraphFileError(
+                f"{where} {name!r} is {info.dtype} {_shown(info.shape)}, expected {dtype} {_shown(full)}; {advice}."
+            )
+
+
+def _fits(found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+    if len(found) != len(expected):
+        return False
+    return all(a is None or b is None or a == b for a, b in zip(found, expected, strict=True))
+
+
+def _shown(shape: tuple[int | None, ...]) -> str:
+    return "[" + ", ".join("B" if size is None else str(size) for size in shape) + "]"
