@@ -94,7 +94,7 @@ def test_a_route_or_relative_path_is_no_place() -> None:
     assert not PLACES.search("a/work/b ../home/x https://example.org/root/x")
 
 
-def test_no_package_module_shadows_the_standard_library_at_the_top() -> None:
+def test_only_the_package_and_its_parts_are_importable_from_a_checkout() -> None:
     tops = {path.name for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
     assert tops == {PACKAGE, *PARTS}, "only these three folders may be importable from a checkout"
 
