@@ -1,0 +1,1 @@
+"""The exporter: traces a trained model, derives its staged form, writes the graphs and verifies them."""

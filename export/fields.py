@@ -1,0 +1,99 @@
+"""The exporter's own graph: fields, that is values per raster position, without position axes in their shapes.
+
+A node stands for one value per slot and, when it has a `frame`, per position of that frame. `channels` is the shape of
+the value at one position; a node with `keys` has one value per position *and* key position (attention weights). Pads,
+crops and shifts are no nodes: every edge says at which offset it reads its source and what it finds outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pixelsnail_infer.export.trace import Where
+
+__all__ = ["Edge", "Node", "Offset", "consumers", "reads", "topological"]
+
+Offset = tuple[int, int]
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One value. `op` is one of
+
+    input, const, map (elementwise), linear (taps), lookup (taps of a one-hot), cat, slice, reshape, permute, softmax,
+    reduce, embedding, upsample, spread (a vector laid out as a map), shift, key_dot, key_mix, key_softmax, key_reduce.
+    """
+
+    op: str
+    inputs: list[Edge]
+    frame: tuple[int, int] | None
+    channels: tuple[int, ...]
+    dtype: torch.dtype
+    where: Where
+    keys: tuple[int, int] | None = None
+    attrs: dict[str, Any] = field(default_factory=dict)
+    pixel: bool = False  # depends on pixels
+    condition: bool = False  # depends on conditions
+
+    def __repr__(self) -> str:
+        extra = self.attrs.get("fn") or self.attrs.get("name") or ""
+        return f"<{self.op} {extra} {self.frame} {self.channels} {self.where.module}>"
+
+
+@dataclass(slots=True, eq=False)
+class Edge:
+    """Reads `source` at offset `(dy, dx)`; outside the source's frame it finds `border` (None: never outside).
+
+    The taps of a linear node add their own offsets. An edge into keys or values reads all positions (`keys`).
+    """
+
+    source: Node
+    dy: int = 0
+    dx: int = 0
+    border: torch.Tensor | None = None
+    keys: bool = False
+
+
+def topological(outputs: Iterable[Node]) -> list[Node]:
+    """All nodes that `outputs` need, sources first."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack: list[tuple[Node, Iterator[Edge]]] = []
+    for out in outputs:
+        if out in seen:
+            continue
+        seen.add(out)
+        stack.append((out, iter(out.inputs)))
+        while stack:
+            node, edges = stack[-1]
+            for edge in edges:
+                if edge.source not in seen:
+                    seen.add(edge.source)
+                    stack.append((edge.source, iter(edge.source.inputs)))
+                    break
+            else:
+                order.append(node)
+                stack.pop()
+    return order
+
+
+def consumers(nodes: Iterable[Node]) -> dict[Node, list[tuple[Node, Edge]]]:
+    """For every node, the nodes that read it and the edges by which they do."""
+    table: dict[Node, list[tuple[Node, Edge]]] = {}
+    for node in nodes:
+        table.setdefault(node, [])
+        for edge in node.inputs:
+            table.setdefault(edge.source, []).append((node, edge))
+    return table
+
+
+def reads(node: Node, edge: Edge) -> list[Offset]:
+    """The offsets at which `node` reads `edge`'s source, taps included."""
+    taps = node.attrs.get("taps")
+    if taps is None or edge is not node.inputs[0]:
+        return [(edge.dy, edge.dx)]
+    return [(edge.dy + dy, edge.dx + dx) for dy, dx in taps]

@@ -1,0 +1,204 @@
+"""The reference interpreter: runs the staged program position by position in PyTorch, plainly and slowly.
+
+Every kept value has a whole canvas that starts as NaN: a read of anything that the schedule has not computed yet shows
+in the result. `run_full` evaluates the normal form over all positions at once, which proves lowering alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from pixelsnail_infer.export.availability import key_products
+from pixelsnail_infer.export.fields import Node, reads, topological
+from pixelsnail_infer.export.stages import TAPPED, Program, Stage
+from pixelsnail_infer.export.states import Kept, kept_values
+from pixelsnail_infer.export.torch_ops import evaluate
+from pixelsnail_infer.export.windows import window
+
+__all__ = ["run_full", "run_staged"]
+
+
+def run_full(output: Node, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The normal form over whole frames. `inputs` by name, `[B, ...]`; gives logits `[B, H, W, levels]`."""
+    values: dict[Node, torch.Tensor] = {}
+    for node in topological([output]):
+        values[node] = full_value(node, values, inputs)
+    return values[output]
+
+
+def full_value(node: Node, values: Mapping[Node, torch.Tensor], inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """One node over its whole frame: `[B, h, w, *channels]`, or `[B, *channels]` without a frame; keys last."""
+    if node.op == "input":
+        value = inputs[node.attrs["name"]]
+        return value.movedim((-2, -1), (1, 2)) if node.frame else value
+    if node.op == "const":
+        return node.attrs["value"][None]
+    first = values[node.inputs[0].source]
+    if node.op == "spread":
+        return first.movedim((-2, -1), (1, 2)).contiguous()
+    if node.op == "upsample":
+        fy, fx = node.attrs["factors"]
+        return first.repeat_interleave(fy, 1).repeat_interleave(fx, 2)
+    if node.op in ("key_dot", "key_mix"):
+        return _attend(node, values[node.inputs[0].source], values[node.inputs[1].source])
+    if node.op in TAPPED and node.frame is not None:
+        return _taps(node, lambda offset: window(first, offset, node.frame, node.inputs[0].border))
+    args = []
+    for edge in node.inputs:
+        value = values[edge.source]
+        if node.frame is not None and edge.source.frame is not None:
+            value = window(value, (edge.dy, edge.dx), node.frame, edge.border)
+        args.append(_lifted(value, edge.source, node))
+    return evaluate(node, args, 3 if node.frame else 1)
+
+
+def _lifted(value: torch.Tensor, source: Node, node: Node) -> torch.Tensor:
+    """Position and key axes of size 1 where `source` has none and `node` has."""
+    if node.frame is not None and source.frame is None:
+        value = value[:, None, None]
+    if node.keys is not None and source.keys is None:
+        value = value[..., None]
+    return value
+
+
+def _taps(node: Node, read) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    """Sum of taps; `read(offset)` gives the source there, `[B, ..., channels]`."""
+    if node.op == "shift":
+        return read(reads(node, node.inputs[0])[0])
+    total = None
+    for offset, tap in zip(reads(node, node.inputs[0]), node.attrs["taps"].values(), strict=True):
+        value = read(offset)
+        part = tap[value] if node.op == "lookup" else value @ tap.T
+        total = part if total is None else total + part
+    bias = node.attrs["bias"]
+    return total if bias is None else total + bias
+
+
+def _attend(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """`a` at positions, `b [B, h, w, *heads, d]` at all keys."""
+    flat = b.flatten(1, 2).movedim(1, -1)  # [B, *heads, d, keys]
+    lead = a.ndim + 1 - flat.ndim
+    flat = flat.reshape(flat.shape[0], *(1,) * lead, *flat.shape[1:])
+    if node.op == "key_dot":
+        return (a[..., None, :] @ flat)[..., 0, :]  # [B, ..., heads, keys]
+    return (a[..., None, :] @ flat.mT)[..., 0, :]  # [B, ..., heads, d]
+
+
+def run_staged(program: Program, inputs: Mapping[str, torch.Tensor], kept: dict[Node, Kept] | None = None
+               ) -> torch.Tensor:
+    """The program under teacher forcing: logits `[B, H, W, levels]`, computed as the graphs compute them."""
+    return _Run(program, inputs, kept_values(program) if kept is None else kept).run()
+
+
+class _Run:
+    def __init__(self, program: Program, inputs: Mapping[str, torch.Tensor], kept: dict[Node, Kept]) -> None:
+        self.program, self.inputs, self.kept = program, inputs, kept
+        self.codes = inputs[program.pixel.attrs["name"]]
+        self.fixed: dict[Node, torch.Tensor] = {}  # constants and prologue, whole
+        for node in program.of(Stage.CONSTANT, Stage.PROLOGUE):
+            self.fixed[node] = full_value(node, self.fixed, inputs)
+        height, width = program.shape
+        batch = self.codes.shape[0]
+        self.store = {node: torch.full((batch, height, width, *node.channels), -(1 << 40) if not
+                                       node.dtype.is_floating_point else float("nan"), dtype=node.dtype)
+                      for node in kept}
+        self.products = {mix: {dot for dot, _ in key_products(mix)} for mix in program.support}
+        self.row: dict[Node, torch.Tensor] = {}  # [B, W, ...]
+        self.step: dict[Node, torch.Tensor] = {}  # [B, 1, ...]
+
+    def run(self) -> torch.Tensor:
+        height, width = self.program.shape
+        logits = []
+        for i in range(height):
+            self.row = {}
+            for node in self.program.of(Stage.ROW):
+                self.row[node] = self._guarded(node, self._value(node, i, slice(0, width)), i, 0)
+                self._keep(node, self.row[node], i, slice(0, width))
+            for j in range(width):
+                self.step = {}
+                for node in self.program.of(Stage.BEFORE, Stage.AFTER):
+                    value = self._value(node, i, slice(j, j + 1))
+                    self.step[node] = self._guarded(node, value, i, j)
+                    self._keep(node, self.step[node], i, slice(j, j + 1))
+                logits.append(self.step[self.program.output])
+        return torch.cat(logits, 1).unflatten(1, (height, width))
+
+    def _keep(self, node: Node, value: torch.Tensor, i: int, columns: slice) -> None:
+        if node in self.store:
+            self.store[node][:, i, columns] = value
+
+    def _guarded(self, node: Node, value: torch.Tensor, i: int, j: int) -> torch.Tensor:
+        """The border where the node's own frame has not begun."""
+        top, left = self.program.guard.get(node, (0, 0))
+        if i >= top and j >= left and (left == 0 or value.shape[1] == 1):
+            return value
+        border = self.program.border[node].to(value.dtype).expand(node.channels)
+        outside = torch.arange(j, j + value.shape[1]) < left if i >= top else torch.ones(value.shape[1]).bool()
+        return torch.where(outside.view(1, -1, *(1,) * len(node.channels)), border, value)
+
+    def _value(self, node: Node, i: int, columns: slice) -> torch.Tensor:
+        if node.op == "input":
+            i, j = i + self._moved(node)[0], columns.start + self._moved(node)[1]
+            width = columns.stop - columns.start
+            return window(self.codes[..., None], (i, j), (1, width), torch.zeros((), dtype=node.dtype))[:, 0, :, 0]
+        if node.op in TAPPED:
+            return _taps(node, lambda offset: self._read(node, offset, i, columns))
+        if node.op in ("key_dot", "key_mix"):
+            return _attend(node, self._here(node.inputs[0].source, i, columns, node), self._all(node, i, columns))
+        return evaluate(node, [self._here(e.source, i, columns, node) for e in node.inputs], 2)
+
+    def _moved(self, node: Node) -> tuple[int, int]:
+        latest = self.program.latest[node]
+        return latest if latest is not None else (0, 0)
+
+    def _here(self, source: Node, i: int, columns: slice, node: Node) -> torch.Tensor:
+        """The source at the position itself, `[B, columns, ...]`."""
+        if source in self.fixed:
+            value = self.fixed[source]
+            value = value[:, i, columns] if source.frame else value[:, None]
+        elif source in self.step:
+            value = self.step[source]
+        else:
+            value = self.row[source][:, columns]
+        lifted = node.keys is not None and source.keys is None and node.op != "key_dot"
+        return value[..., None] if lifted else value
+
+    def _read(self, node: Node, offset: tuple[int, int], i: int, columns: slice) -> torch.Tensor:
+        """The source at an offset, border outside."""
+        (dy, dx), (edge,) = offset, node.inputs
+        source = edge.source
+        width = columns.stop - columns.start
+        if source in self.fixed:
+            return window(self.fixed[source], (i + dy, columns.start + dx), (1, width), edge.border)[:, 0]
+        border = self.program.border.get(source)
+        if dy == 0 and source in self.row:
+            return window(self.row[source][:, None], (0, columns.start + dx), (1, width), border)[:, 0]
+        if (dy, dx) == (0, 0):
+            return self.step[source]
+        return window(self.store[source], (i + dy, columns.start + dx), (1, width), border)[:, 0]
+
+    def _all(self, node: Node, i: int, columns: slice) -> torch.Tensor:
+        """A cache as far as it is filled; zero where attention does not reach (0 times NaN would be NaN)."""
+        source = node.inputs[1].source
+        if source in self.fixed:
+            return self.fixed[source]
+        value = self.store[source]
+        reached = self._reached(node, i, columns).view(1, *self.program.shape, *(1,) * len(source.channels))
+        return torch.where(reached, value, torch.zeros_like(value))
+
+    def _reached(self, node: Node, i: int, columns: slice) -> torch.Tensor:
+        """Keys that some query of these columns uses or depends on, bool `[P]`."""
+        width = self.program.shape[1]
+        rows = slice(i * width + columns.start, i * width + columns.stop)
+        if node.op == "key_mix":
+            return self.program.support[node].used[rows].any(0)
+        reached = torch.zeros(width * self.program.shape[0], dtype=torch.bool)
+        for mix, support in self.program.support.items():
+            if support.keys is not None and node in self.products[mix]:
+                dy, dx = support.keys
+                last = (i + dy) * width + max(0, min(columns.stop - 1 + dx, width - 1)) \
+                    if 0 <= columns.stop - 1 + dx else (i + dy) * width - 1
+                reached[:max(last + 1, 0)] = True
+        return reached

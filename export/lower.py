@@ -1,0 +1,168 @@
+"""Normal form: turn a trace into fields, folding pads, crops and shifts into edges and layout into axes.
+
+`lower(trace, pixels, shape)` walks the trace once, with one handler per ATen op (`lower_elementwise`, `lower_layout`,
+`lower_contract`). Where two operands of a product could both be the keys, the first reading is that the second one is;
+a later sum over the other one's positions proves the contrary, and the walk starts again with that product flipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pixelsnail_infer.errors import ModelError, UnsupportedOpError
+from pixelsnail_infer.export.fields import Edge, Node
+from pixelsnail_infer.export.torch_ops import evaluate
+from pixelsnail_infer.export.trace import Ref, Trace, TraceNode, Where
+from pixelsnail_infer.export.views import Atom, View, drop_axes, whole
+
+__all__ = ["Flip", "Lowering", "lower", "operand", "positionwise"]
+
+Value = View | torch.Tensor | tuple[Any, ...]
+
+
+class Flip(Exception):
+    """The keys of a product are its first operand, not its second."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__("flip")
+        self.number: int = node.attrs["product"]
+
+
+@dataclass(slots=True)
+class Lowering:
+    """State of one walk: the traced values so far, the canvas, and the products known to be flipped."""
+
+    shape: tuple[int, int]
+    flipped: frozenset[int]
+    values: dict[int, Any] = field(default_factory=dict)
+    products: int = 0
+
+    def get(self, tree: Any) -> Any:
+        """Arguments with references replaced by views."""
+        if isinstance(tree, Ref):
+            return self.values[tree.index]
+        if isinstance(tree, (list, tuple)):
+            return [self.get(item) for item in tree]
+        return tree
+
+
+def lower(trace: Trace, pixels: str, shape: tuple[int, int]) -> Node:
+    """The output node of the normal form: frame `shape`, channels `(levels,)`, and under it the whole network.
+
+    `pixels` names the input that is being modelled. Raises `UnsupportedOpError` for what is not understood.
+    """
+    flipped: frozenset[int] = frozenset()
+    while True:
+        try:
+            return _walk(trace, pixels, Lowering(shape, flipped))
+        except Flip as flip:
+            if flip.number in flipped:
+                raise ModelError("the keys of an attention product could not be told from its queries.") from None
+            flipped |= {flip.number}
+
+
+def _walk(trace: Trace, pixels: str, state: Lowering) -> Node:
+    from pixelsnail_infer.export.lower_table import HANDLERS
+
+    for number, spec in enumerate(trace.inputs):
+        state.values[number] = _input(spec.name, spec.shape, spec.dtype, spec.levels, spec.name == pixels, state.shape)
+    for item in trace.nodes:
+        handler: Callable[[Lowering, TraceNode], Any] | None = HANDLERS.get(item.op)
+        if handler is None:
+            raise UnsupportedOpError(
+                f"{item.where} is not understood by the exporter. Write it with supported operations "
+                "(docs/exporter.md lists them), or report it with the model.")
+        result = handler(state, item)
+        results = result if len(item.outputs) > 1 and isinstance(result, (tuple, list)) else (result,)
+        for index, value in zip(item.outputs, results, strict=False):
+            state.values[index] = value
+    return _output(state.values[trace.output.index], state)
+
+
+def _input(name: str, shape: tuple[int, ...], dtype: torch.dtype, levels: int | None, pixel: bool,
+           canvas: tuple[int, int]) -> View:
+    where = Where("", f"input {name}", "")
+    spatial = shape[-2:] if len(shape) >= 2 else None
+    if pixel and spatial != canvas:
+        raise ModelError(f"pixels of shape {shape} do not end with the canvas {canvas}.")
+    channels = shape[:-2] if spatial else shape
+    node = Node("input", [], spatial, tuple(channels), dtype, where, attrs={"name": name, "levels": levels},
+                pixel=pixel, condition=not pixel)
+    dims: list[tuple[Atom, ...]] = [(Atom("b", 1),)]
+    dims += [(Atom("c", size, axis),) for axis, size in enumerate(channels)]
+    if spatial:
+        dims += [(Atom("y", spatial[0]),), (Atom("x", spatial[1]),)]
+    return whole(node, tuple(dims))
+
+
+def _output(value: Any, state: Lowering) -> Node:
+    if not isinstance(value, View) or value.frame != state.shape:
+        raise ModelError(f"the network's output is not a map of logits over the {state.shape} canvas; "
+                         "give forward= a function that returns logits [B, levels, H, W].")
+    if any(a.kind not in "bcyx" for dim in value.dims for a in dim):
+        raise ModelError("the network's output has axes that are neither channels nor positions.")
+    where = Where("", "output", "")
+    order = [a.axis for dim in value.dims for a in dim if a.kind == "c"]
+    total = 1
+    for axis in order:
+        total *= value.node.channels[axis]
+    value = drop_axes(value, order, where, (total,))
+    return Node("map", [value.edge], state.shape, (total,), value.node.dtype, where, None, {"fn": "identity"},
+                value.node.pixel, value.node.condition)
+
+
+def operand(value: torch.Tensor | View, shape: tuple[int, ...], where: Where) -> View:
+    """A non-positional constant, already shaped `[*channels]`, as a view."""
+    if isinstance(value, View):
+        return value
+    node = Node("const", [], None, shape, value.dtype, where, attrs={"value": value.reshape(shape)})
+    return View(node, (), None)
+
+
+def positionwise(op: str, views: list[View], channels: tuple[int, ...], dims: tuple[Any, ...], where: Where, *,
+                 attrs: dict[str, Any] | None = None, dtype: torch.dtype | None = None,
+                 keys: tuple[int, int] | None = None) -> View:
+    """A node that reads every operand at one position. A shift that all operands share moves behind the node,
+    its border with it, so that pads before an activation and after it come to the same."""
+    attrs = attrs or {}
+    placed = [v for v in views if v.frame is not None]
+    dtype = dtype or views[0].node.dtype
+    pixel, condition = any(v.node.pixel for v in views), any(v.node.condition for v in views)
+    frame = placed[0].frame if placed else None
+    if any(v.frame != frame for v in placed):
+        raise UnsupportedOpError(f"{where}: maps of different sizes {sorted({str(v.frame) for v in placed})} meet.")
+    node = Node(op, [], frame, channels, dtype, where, keys, attrs, pixel, condition)
+    if not placed or all(v.plain for v in placed) or not _shared(views, placed):
+        node.inputs = [v.edge for v in views]
+        return View(node, dims, frame)
+    first = placed[0]
+    node.frame = first.node.frame
+    node.inputs = [Edge(v.node) for v in views]
+    border = None
+    if first.outside:
+        border = _border(node, views)
+    return View(node, dims, frame, first.dy, first.dx, border)
+
+
+def _shared(views: list[View], placed: list[View]) -> bool:
+    first = placed[0]
+    same = all((v.dy, v.dx, v.node.frame) == (first.dy, first.dx, first.node.frame) for v in placed)
+    movable = all(v.node.op != "const" for v in placed) and all(v.border is not None or not v.outside for v in placed)
+    fixed = all(v.node.op == "const" for v in views if v.frame is None)
+    return same and movable and (fixed or not first.outside) and not any(v.node.keys for v in views)
+
+
+def _border(node: Node, views: list[View]) -> torch.Tensor:
+    """What the node yields where all its positional operands are outside."""
+    values = []
+    for view in views:
+        if view.frame is None:
+            values.append(view.node.attrs["value"])
+        else:
+            border = view.border if view.border is not None else torch.zeros((), dtype=view.node.dtype)
+            values.append(border.to(view.node.dtype).expand(view.node.channels))
+    return evaluate(node, values, 0)

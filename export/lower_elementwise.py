@@ -1,0 +1,216 @@
+"""Elementwise operations: align the axes of all operands, constants included, and make one map node."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from pixelsnail_infer.errors import UnsupportedOpError
+from pixelsnail_infer.export.fields import Edge, Node
+from pixelsnail_infer.export.lower import Flip, positionwise
+from pixelsnail_infer.export.trace import BatchInt, Where
+from pixelsnail_infer.export.views import Atom, Dim, View, channel_view, drop_axes, regroup, size_of
+
+__all__ = ["align", "constant", "elementwise", "spread"]
+
+
+def elementwise(fn: str, operands: list[View | torch.Tensor], where: Where, *, params: dict[str, Any] | None = None,
+                dtype: torch.dtype | None = None) -> View:
+    """`fn` over broadcast operands; at least one is a view."""
+    views, dims, channels, keys = align(operands, where)
+    if dtype is None:
+        dtype = views[0].node.dtype
+        for view in views[1:]:
+            dtype = torch.promote_types(dtype, view.node.dtype)
+    return positionwise("map", views, channels, dims, where, attrs={"fn": fn, "params": params or {}}, dtype=dtype,
+                        keys=keys)
+
+
+def align(operands: list[View | torch.Tensor], where: Where
+          ) -> tuple[list[View], tuple[Dim, ...], tuple[int, ...], tuple[int, int] | None]:
+    """Operands as views whose channels broadcast as they stand; the result's dims, channels and keys."""
+    rank = max(len(o.dims) if isinstance(o, View) else o.ndim for o in operands)
+    operands = [replace(o, dims=((),) * (rank - len(o.dims)) + o.dims) if isinstance(o, View) else o for o in operands]
+    dims: list[Dim] = []
+    for axis in range(rank):
+        operands, dim = _unify(operands, axis, where)
+        dims.append(dim)
+    dims = _grow(operands, dims)
+    numbered, channels = _number(dims)
+    frame = next((o.frame for o in operands if isinstance(o, View) and o.frame is not None), None)
+    keys = next((o.node.keys for o in operands if isinstance(o, View) and o.node.keys), None)
+    views = [_fit(o, numbered, channels, where) if isinstance(o, View)
+             else constant(o, numbered, len(channels), frame, keys, where) for o in operands]
+    return views, numbered, channels, keys
+
+
+def _unify(operands: list[View | torch.Tensor], axis: int, where: Where
+           ) -> tuple[list[View | torch.Tensor], Dim]:
+    """One dimension's atoms, the operands adapted where they cut or place it differently."""
+    dim: Dim = ()
+    for number, other in enumerate(operands):
+        if not isinstance(other, View) or not any(a.size > 1 or a.kind in "byx" for a in other.dims[axis]):
+            continue
+        atoms = other.dims[axis]
+        if all(a.kind == "e" for a in atoms):
+            dim = dim or atoms
+        elif not dim or all(a.kind == "e" for a in dim):
+            dim = atoms
+        elif _kinds(dim) != _kinds(atoms):
+            if all(a.kind == "c" for a in atoms) and {a.kind for a in dim} & {"y", "x"}:
+                operands[number] = spread(other, where)
+                continue
+            finer = dim if len(dim) >= len(atoms) else atoms
+            sizes: list[int | BatchInt] = [a.size for a in finer]
+            operands = [_cut(o, axis, sizes, where) if isinstance(o, View) else o for o in operands]
+            dim = next(o.dims[axis] for o in operands if isinstance(o, View) and size_of(o.dims[axis]) > 1)
+            if _kinds(dim) != _kinds(operands[number].dims[axis]):  # type: ignore[union-attr]
+                raise UnsupportedOpError(f"{where}: operands whose axes do not match ({dim} and {atoms}).")
+    return operands, dim
+
+
+def _kinds(dim: Dim) -> list[tuple[str, int]]:
+    return [(a.kind, a.size) for a in dim if a.size > 1 or a.kind == "b"]
+
+
+def _cut(view: View, axis: int, sizes: list[int | BatchInt], where: Where) -> View:
+    """Cut one dimension's channel axis into `sizes`, if it is one axis of that total."""
+    dim = view.dims[axis]
+    if len(dim) != 1 or dim[0].kind != "c" or dim[0].size != math.prod(int(s) for s in sizes if isinstance(s, int)):
+        return view
+    flat = [s for d in view.dims[:axis] for s in _plain(d)] + sizes
+    flat += [s for d in view.dims[axis + 1:] for s in _plain(d)]
+    cut = regroup(view, flat, where)
+    counts = [len(_plain(d)) for d in view.dims]
+    counts[axis] = len(sizes)
+    dims, start = [], 0
+    for count in counts:
+        dims.append(tuple(a for d in cut.dims[start:start + count] for a in d))
+        start += count
+    return replace(cut, dims=tuple(dims))
+
+
+def _plain(dim: Dim) -> list[int | BatchInt]:
+    return [BatchInt(1) if a.kind == "b" else a.size for a in dim] or [1]
+
+
+def _grow(operands: list[View | torch.Tensor], dims: list[Dim]) -> list[Dim]:
+    """Channel axes that only a constant has (a one-hot's levels)."""
+    fresh = 10_000
+    for axis, dim in enumerate(dims):
+        size = max((o.shape[o.ndim - len(dims) + axis] for o in operands
+                    if isinstance(o, torch.Tensor) and o.ndim - len(dims) + axis >= 0), default=1)
+        if size > 1 and size_of(dim) == 1 and not any(a.kind == "b" for a in dim):
+            dims[axis] = (*dim, Atom("c", size, fresh))
+            fresh += 1
+    return dims
+
+
+def _number(dims: list[Dim]) -> tuple[tuple[Dim, ...], tuple[int, ...]]:
+    """Number the result's channel axes in the order in which they stand."""
+    channels: list[int] = []
+    result: list[Dim] = []
+    for dim in dims:
+        atoms = []
+        for atom in dim:
+            if atom.kind == "c":
+                if atom.size == 1:
+                    continue
+                atom = atom._replace(axis=len(channels))
+                channels.append(atom.size)
+            atoms.append(atom)
+        result.append(tuple(atoms))
+    return tuple(result), tuple(channels)
+
+
+def _fit(view: View, dims: tuple[Dim, ...], channels: tuple[int, ...], where: Where) -> View:
+    """The view with its channel axes in the result's order and 1 where it broadcasts."""
+    order: list[int] = []
+    shape = [1] * len(channels)
+    for mine, result in zip(view.dims, dims, strict=True):
+        own = [a for a in mine if a.kind == "c" and a.size > 1]
+        target = [a for a in result if a.kind == "c"]
+        if not own:
+            continue
+        if [a.size for a in own] != [a.size for a in target]:
+            raise UnsupportedOpError(f"{where}: channel axes of sizes {[a.size for a in own]} and "
+                                     f"{[a.size for a in target]} meet.")
+        for a, t in zip(own, target, strict=True):
+            order.append(a.axis)
+            shape[t.axis] = a.size
+    if len(order) == len(view.node.channels) and order == sorted(order) and tuple(shape) == view.node.channels:
+        return view
+    return drop_axes(view, order, where, tuple(shape))
+
+
+def constant(tensor: torch.Tensor, dims: tuple[Dim, ...], rank: int, frame: tuple[int, int] | None,
+             keys: tuple[int, int] | None, where: Where) -> View:
+    """A constant laid out like `dims`: `[h, w, *channels]` if it varies over positions, keys last."""
+    shape: list[int] = []
+    order: list[tuple[int, int]] = []
+    tensor = tensor.reshape((1,) * (len(dims) - tensor.ndim) + tuple(tensor.shape))
+    place = {"y": -2, "x": -1, "Y": 1000, "X": 1001}
+    for axis, dim in enumerate(dims):
+        whole = tensor.shape[axis] > 1
+        for atom in dim:
+            if atom.kind == "e":
+                continue
+            order.append((place.get(atom.kind, atom.axis), len(shape)))
+            shape.append(atom.size if whole and atom.kind != "b" else 1)
+        if not any(a.kind != "e" for a in dim) and whole:
+            raise UnsupportedOpError(f"{where}: a constant of shape {tuple(tensor.shape)} cannot be placed.")
+    tensor = tensor.reshape(shape)
+    kinds = [a.kind for d in dims for a in d if a.kind != "e"]
+    batch = kinds.index("b") if "b" in kinds else None
+    present = {place_ for place_, k in order if k != batch}
+    tensor = tensor.permute(*[k for _, k in sorted(order) if k != batch],
+                            *([batch] if batch is not None else []))
+    if batch is not None:
+        tensor = tensor.squeeze(-1)
+    varies = any(tensor.shape[k] > 1 for k in range(len({-2, -1} & present)))
+    if {-2, -1} <= present and not varies:
+        tensor = tensor.reshape(tensor.shape[2:])
+    elif len({-2, -1} & present) == 1 and varies:
+        raise UnsupportedOpError(f"{where}: a constant varies along one position axis only of its operand.")
+    own_keys = None
+    if {1000, 1001} <= present:
+        tensor = tensor.flatten(-2) if tensor.shape[-2] == tensor.shape[-1] == 1 else _flat_keys(tensor, keys)
+        own_keys = keys if tensor.shape[-1] > 1 else None
+        tensor = tensor if own_keys else tensor.squeeze(-1)
+    own_frame = frame if varies else None
+    lead = 2 if own_frame else 0
+    if own_frame:
+        tensor = tensor.expand(*own_frame, *tensor.shape[2:])
+    channels = tuple(tensor.shape[lead:lead + rank])
+    node = Node("const", [], own_frame, channels, tensor.dtype, where, own_keys, {"value": tensor})
+    return View(node, dims, own_frame)
+
+
+def _flat_keys(tensor: torch.Tensor, keys: tuple[int, int] | None) -> torch.Tensor:
+    if keys is None:
+        return tensor.flatten(-2)
+    return tensor.expand(*tensor.shape[:-2], *keys).flatten(-2)
+
+
+def spread(view: View, where: Where) -> View:
+    """A vector whose last two axes are laid out over positions (a linear layer's output viewed as a map)."""
+    last = [d[0] if len(d) == 1 and d[0].kind == "c" else None for d in view.dims[-2:]]
+    if None in last or view.frame is not None:
+        raise UnsupportedOpError(f"{where}: a value's channels meet another value's rows or columns.")
+    if view.node.pixel:
+        raise Flip(view.node) if "product" in view.node.attrs else UnsupportedOpError(
+            f"{where}: a value that depends on pixels has its channels laid out over positions.")
+    height, width = last  # type: ignore[misc]
+    rest = [a for d in view.dims[:-2] for a in d if a.kind == "c"]
+    order = [a.axis for a in (*rest, height, width)]  # type: ignore[union-attr]
+    shape = tuple(view.node.channels[k] for k in order)
+    moved = drop_axes(view, order, where, shape)
+    frame = (height.size, width.size)  # type: ignore[union-attr]
+    node = Node("spread", [Edge(channel_view(moved.node, where, shape))], frame, shape[:-2], view.node.dtype, where,
+                None, {}, False, view.node.condition)
+    kept = iter(range(len(rest)))
+    dims = tuple(tuple(a._replace(axis=next(kept)) if a.kind == "c" else a for a in d) for d in view.dims[:-2])
+    return View(node, (*dims, (Atom("y", frame[0]),), (Atom("x", frame[1]),)), frame)

@@ -1,0 +1,275 @@
+"""Views, permutes, pads, slices and concatenations: they regroup axes, move windows, or join channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from pixelsnail_infer.errors import UnsupportedOpError
+from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.lower import Lowering, positionwise
+from pixelsnail_infer.export.lower_elementwise import constant
+from pixelsnail_infer.export.trace import BatchInt, TraceNode, Where
+from pixelsnail_infer.export.views import Atom, Dim, View, drop_axes, regroup, size_of
+
+__all__ = ["chunk", "concatenate", "expand", "narrow", "pad", "pad_window", "permute", "reshape", "select", "slice_", "split",
+           "squeeze", "stack", "transpose", "unbind", "unsqueeze"]
+
+
+def reshape(state: Lowering, item: TraceNode) -> View:
+    return regroup(state.get(item.args[0]), list(item.args[1]), item.where)
+
+
+def permute(state: Lowering, item: TraceNode) -> View:
+    view = state.get(item.args[0])
+    return replace(view, dims=tuple(view.dims[k] for k in item.args[1]))
+
+
+def transpose(state: Lowering, item: TraceNode) -> View:
+    view = state.get(item.args[0])
+    dims = list(view.dims)
+    a, b = item.args[1:3] if len(item.args) > 1 else (0, 1)
+    dims[a], dims[b] = dims[b], dims[a]
+    return replace(view, dims=tuple(dims))
+
+
+def unsqueeze(state: Lowering, item: TraceNode) -> View:
+    view, axis = state.get(item.args[0]), item.args[1]
+    axis = axis + len(view.dims) + 1 if axis < 0 else axis
+    return replace(view, dims=(*view.dims[:axis], (), *view.dims[axis:]))
+
+
+def squeeze(state: Lowering, item: TraceNode) -> View:
+    view = state.get(item.args[0])
+    axes = item.args[1] if len(item.args) > 1 else range(len(view.dims))
+    axes = {a % len(view.dims) for a in (axes if isinstance(axes, (list, tuple, range)) else [axes])}
+    dims = tuple(d for k, d in enumerate(view.dims) if k not in axes or not _droppable(d))
+    return replace(view, dims=dims)
+
+
+def _droppable(dim: Dim) -> bool:
+    return size_of(dim) == 1 and not any(a.kind == "b" for a in dim)
+
+
+def expand(state: Lowering, item: TraceNode) -> View:
+    view, sizes = state.get(item.args[0]), item.args[1]
+    dims = [()] * (len(sizes) - len(view.dims)) + list(view.dims)
+    for axis, size in enumerate(sizes):
+        if isinstance(size, int) and size > 1 and size_of(dims[axis]) == 1:
+            dims[axis] = (Atom("e", size),)
+    return replace(view, dims=tuple(dims))
+
+
+def pad(state: Lowering, item: TraceNode) -> View:
+    view, amounts = state.get(item.args[0]), item.args[1]
+    value = float(item.args[2]) if len(item.args) > 2 else 0.0
+    low, high = [0, 0], [0, 0]
+    for k in range(len(amounts) // 2):
+        before, after = amounts[2 * k], amounts[2 * k + 1]
+        if not before and not after:
+            continue
+        dim = view.dims[len(view.dims) - 1 - k]
+        axis = position_axis(dim)
+        if axis is None:
+            raise UnsupportedOpError(f"{item.where} pads an axis that is not rows or columns.")
+        low[axis], high[axis] = before, after
+    return pad_window(view, (low[0], low[1]), (high[0], high[1]), torch.tensor(value, dtype=view.node.dtype), item.where)
+
+
+def position_axis(dim: Dim) -> int | None:
+    """0 for rows, 1 for columns, None for anything else."""
+    kinds = [a.kind for a in dim if a.kind != "e"]
+    return {"y": 0, "x": 1}.get(kinds[0]) if len(kinds) == 1 else None
+
+
+def pad_window(view: View, low: tuple[int, int], high: tuple[int, int], border: torch.Tensor, where: Where) -> View:
+    """The view widened by `low` and `high` (negative: cropped); what is new shows `border`."""
+    if view.frame is None or view.node.frame is None:
+        raise UnsupportedOpError(f"{where} pads a value that has no rows and columns.")
+    h, w = view.node.frame
+    (fh, fw), dy, dx = view.frame, view.dy, view.dx
+    hides = (low[0] > 0 and dy > 0) or (low[1] > 0 and dx > 0) or (high[0] > 0 and dy + fh < h) or \
+        (high[1] > 0 and dx + fw < w)
+    differs = view.outside and (view.border is None or not torch.equal(
+        view.border.expand(view.node.channels), border.expand(view.node.channels)))
+    widened = max(*low, *high) > 0
+    if widened and (hides or differs):
+        node = Node("map", [view.edge], view.frame, view.node.channels, view.node.dtype, where, None,
+                    {"fn": "identity"}, view.node.pixel, view.node.condition)
+        view = View(node, view.dims, view.frame)
+        (fh, fw), dy, dx = view.frame, 0, 0  # type: ignore[misc]
+    frame = (fh + low[0] + high[0], fw + low[1] + high[1])
+    if min(frame) < 1:
+        raise UnsupportedOpError(f"{where} crops a map to nothing.")
+    sizes = {"y": frame[0], "x": frame[1]}
+    dims = tuple(tuple(a._replace(size=sizes[a.kind]) if a.kind in sizes else a for a in d) for d in view.dims)
+    return replace(view, dims=dims, frame=frame, dy=dy - low[0], dx=dx - low[1],
+                   border=border if widened else view.border)
+
+
+def narrow(view: View, axis: int, start: int, size: int, where: Where) -> View:
+    """`size` entries of dimension `axis` from `start`."""
+    dim = view.dims[axis]
+    total = size_of(dim)
+    if start == 0 and size == total:
+        return view
+    place = position_axis(dim)
+    if place is not None:
+        low, high = [0, 0], [0, 0]
+        low[place], high[place] = -start, start + size - total
+        return pad_window(view, (low[0], low[1]), (high[0], high[1]), torch.zeros((), dtype=view.node.dtype), where)
+    kinds = [a for a in dim if a.kind != "e"]
+    if any(a.kind != "c" for a in kinds):
+        raise UnsupportedOpError(f"{where} cuts along flattened positions or keys, which is not understood.")
+    if not kinds:
+        return replace(view, dims=(*view.dims[:axis], (Atom("e", size),), *view.dims[axis + 1:]))
+    inner = size_of(tuple(kinds[1:]))
+    if start % inner or size % inner:
+        raise UnsupportedOpError(f"{where} cuts through the middle of a channel axis.")
+    atom = kinds[0]
+    channels = list(view.node.channels)
+    channels[atom.axis] = size // inner
+    attrs = {"axis": atom.axis, "start": start // inner, "size": size // inner}
+    dims = list(view.dims)
+    dims[axis] = (atom._replace(size=size // inner), *kinds[1:])
+    return positionwise("slice", [view], tuple(channels), tuple(dims), where, attrs=attrs, keys=view.node.keys)
+
+
+def slice_(state: Lowering, item: TraceNode) -> View:
+    view = state.get(item.args[0])
+    axis = item.args[1] if len(item.args) > 1 else 0
+    start = item.args[2] if len(item.args) > 2 and item.args[2] is not None else 0
+    stop = item.args[3] if len(item.args) > 3 and item.args[3] is not None else 1 << 62
+    step = item.args[4] if len(item.args) > 4 else 1
+    axis %= len(view.dims)
+    if any(isinstance(v, BatchInt) for v in (start, stop)) or any(a.kind == "b" for a in view.dims[axis]):
+        if start == 0 and (isinstance(stop, BatchInt) or stop >= 1 << 60):
+            return view
+        raise UnsupportedOpError(f"{item.where} cuts along the batch.")
+    total = size_of(view.dims[axis])
+    start, stop = min(start + total if start < 0 else start, total), min(stop + total if stop < 0 else stop, total)
+    if step != 1 or stop <= start:
+        raise UnsupportedOpError(f"{item.where} takes every {step}th entry of {start}:{stop}, which is not understood.")
+    return narrow(view, axis, start, stop - start, item.where)
+
+
+def select(state: Lowering, item: TraceNode) -> View:
+    view, axis, index = state.get(item.args[0]), item.args[1], item.args[2]
+    axis %= len(view.dims)
+    if any(a.kind in "byxYX" for a in view.dims[axis]):
+        raise UnsupportedOpError(f"{item.where} selects one entry along the batch or the positions.")
+    cut = narrow(view, axis, index % size_of(view.dims[axis]), 1, item.where)
+    return replace(cut, dims=(*cut.dims[:axis], *cut.dims[axis + 1:]))
+
+
+def split(state: Lowering, item: TraceNode) -> list[View]:
+    view, sizes = state.get(item.args[0]), item.args[1]
+    axis = (item.args[2] if len(item.args) > 2 else item.kwargs.get("dim", 0)) % len(view.dims)
+    total = size_of(view.dims[axis])
+    if isinstance(sizes, int):
+        sizes = [min(sizes, total - start) for start in range(0, total, sizes)]
+    starts = [sum(sizes[:k]) for k in range(len(sizes))]
+    return [narrow(view, axis, start, size, item.where) for start, size in zip(starts, sizes, strict=True)]
+
+
+def chunk(state: Lowering, item: TraceNode) -> list[View]:
+    view = state.get(item.args[0])
+    axis = (item.args[2] if len(item.args) > 2 else 0) % len(view.dims)
+    size = -(-size_of(view.dims[axis]) // item.args[1])
+    return split(state, TraceNode("split", (item.args[0], size, axis), {}, item.outputs, item.where))
+
+
+def unbind(state: Lowering, item: TraceNode) -> list[View]:
+    axis = item.args[1] if len(item.args) > 1 else 0
+    count = size_of(state.get(item.args[0]).dims[axis])
+    return [select(state, TraceNode("select", (item.args[0], axis, k), {}, item.outputs, item.where))
+            for k in range(count)]
+
+
+def stack(state: Lowering, item: TraceNode) -> View:
+    parts = state.get(item.args[0])
+    axis = item.args[1] if len(item.args) > 1 else 0
+    rank = next(len(p.dims) if isinstance(p, View) else p.ndim for p in parts) + 1
+    axis %= rank
+    new = [replace(p, dims=(*p.dims[:axis], (), *p.dims[axis:])) if isinstance(p, View) else p.unsqueeze(axis)
+           for p in parts]
+    return join(new, axis, item.where)
+
+
+def concatenate(state: Lowering, item: TraceNode) -> View:
+    parts = state.get(item.args[0])
+    rank = next(len(p.dims) for p in parts if isinstance(p, View))
+    axis = (item.args[1] if len(item.args) > 1 else 0) % rank
+    return join(parts, axis, item.where)
+
+
+def join(parts: Sequence[View | torch.Tensor], axis: int, where: Where) -> View:
+    """Concatenate along dimension `axis`: channels are joined; a constant along rows or columns is a pad."""
+    first = next(p for p in parts if isinstance(p, View))
+    place = position_axis(first.dims[axis])
+    if place is not None:
+        return _join_positions(parts, axis, place, where)
+    views = [_joinable(p, first, axis, where) for p in parts]
+    total = sum(v.node.channels[0] for v in views)
+    rest = views[0].node.channels[1:]
+    if any(v.node.channels[1:] != rest for v in views):
+        raise UnsupportedOpError(f"{where} joins values whose other axes differ.")
+    frame = next((v.frame for v in views if v.frame is not None), None)
+    if frame is not None and first.frame is None:
+        first = next(v for v, p in zip(views, parts, strict=True) if v.frame is not None and isinstance(p, View))
+    return positionwise("cat", views, (total, *rest), _joined_dims(first, axis, total), where, attrs={"axis": 0}, keys=first.node.keys)
+
+
+def _joined_dims(view: View, axis: int, size: int) -> tuple[Dim, ...]:
+    """The dims of a value whose channel axis 0 is dimension `axis` and whose others follow in order."""
+    count = 0
+    dims: list[Dim] = []
+    for k, dim in enumerate(view.dims):
+        if k == axis:
+            dims.append((Atom("c", size, 0),))
+            continue
+        atoms = []
+        for atom in dim:
+            if atom.kind == "c":
+                count += 1
+                atom = atom._replace(axis=count)
+            atoms.append(atom)
+        dims.append(tuple(atoms))
+    return tuple(dims)
+
+
+def _joinable(part: View | torch.Tensor, like: View, axis: int, where: Where) -> View:
+    """One part with channels `(joined, *others)`."""
+    if isinstance(part, torch.Tensor):
+        dims = _joined_dims(like, axis, part.shape[axis])
+        rank = 1 + sum(a.kind == "c" for k, d in enumerate(like.dims) for a in d if k != axis)
+        return constant(part, dims, rank, like.frame, like.node.keys, where)
+    if any(a.kind not in "c" for a in part.dims[axis]):
+        raise UnsupportedOpError(f"{where} joins along the batch, keys or flattened positions, which is not understood.")
+    own = [a for a in part.dims[axis]]
+    rest = [a for k, d in enumerate(part.dims) if k != axis for a in d if a.kind == "c"]
+    shape = (size_of(part.dims[axis]), *(a.size for a in rest))
+    moved = drop_axes(part, [a.axis for a in (*own, *rest)], where, shape)
+    return replace(moved, dims=_joined_dims(part, axis, shape[0]))
+
+
+def _join_positions(parts: Sequence[View | torch.Tensor], axis: int, place: int, where: Where) -> View:
+    views = [k for k, p in enumerate(parts) if isinstance(p, View)]
+    if len(views) != 1:
+        raise UnsupportedOpError(f"{where} joins several maps along rows or columns, which is not understood.")
+    view = parts[views[0]]
+    assert isinstance(view, View)
+    for side, consts in ((0, parts[:views[0]]), (1, parts[views[0] + 1:])):
+        for const in consts:
+            assert isinstance(const, torch.Tensor)
+            if not bool((const == const.flatten()[0]).all()):
+                raise UnsupportedOpError(f"{where} joins a map with a constant that is not uniform along its rows "
+                                         "or columns.")
+            amounts = [[0, 0], [0, 0]]
+            amounts[side][place] = const.shape[axis]
+            low, high = (amounts[0][0], amounts[0][1]), (amounts[1][0], amounts[1][1])
+            view = pad_window(view, low, high, const.flatten()[0].to(view.node.dtype), where)
+    return view

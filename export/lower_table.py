@@ -1,0 +1,211 @@
+"""The ATen operations that the exporter understands, one handler each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from pixelsnail_infer.errors import NotCausalError, UnsupportedOpError
+from pixelsnail_infer.export import lower_contract, lower_layout
+from pixelsnail_infer.export.fields import Edge, Node
+from pixelsnail_infer.export.lower import Lowering, positionwise
+from pixelsnail_infer.export.lower_elementwise import elementwise
+from pixelsnail_infer.export.trace import TraceNode
+from pixelsnail_infer.export.views import Atom, View, size_of
+
+__all__ = ["HANDLERS"]
+
+Handler = Callable[[Lowering, TraceNode], Any]
+
+
+def _same(state: Lowering, item: TraceNode) -> Any:
+    return state.get(item.args[0])
+
+
+def _tensor(value: Any, like: torch.dtype) -> View | torch.Tensor:
+    """A number among operands as a constant."""
+    if isinstance(value, (View, torch.Tensor)):
+        return value
+    return torch.tensor(value, dtype=like if like.is_floating_point or isinstance(value, int) else torch.float64)
+
+
+def _dtype(values: list[Any]) -> torch.dtype:
+    return next(v.node.dtype for v in values if isinstance(v, View))
+
+
+def _map(fn: str, count: int, result: torch.dtype | None = None, names: tuple[str, ...] = ()) -> Handler:
+    """`count` operands, then parameters called `names`."""
+
+    def handle(state: Lowering, item: TraceNode) -> View:
+        values = [state.get(a) for a in item.args[:count]]
+        dtype = _dtype(values)
+        params = dict(zip(names, item.args[count:], strict=False))
+        operands = [_tensor(v, dtype) for v in values]
+        alpha = item.kwargs.get("alpha", 1)
+        if alpha != 1:
+            operands[1] = elementwise("mul", [operands[1], torch.tensor(alpha, dtype=dtype)], item.where) \
+                if isinstance(operands[1], View) else operands[1] * alpha
+        return elementwise(fn, operands, item.where, params=params, dtype=result)
+
+    return handle
+
+
+def _rsub(state: Lowering, item: TraceNode) -> View:
+    x, y = (state.get(a) for a in item.args[:2])
+    return elementwise("sub", [_tensor(y, _dtype([x])), x], item.where)
+
+
+def _cast(state: Lowering, item: TraceNode) -> View:
+    view = state.get(item.args[0])
+    dtype = item.kwargs.get("dtype")
+    if dtype is None or dtype == view.node.dtype or (dtype.is_floating_point and view.node.dtype.is_floating_point):
+        return view
+    return elementwise("cast", [view], item.where, params={"dtype": dtype}, dtype=dtype)
+
+
+def _masked_fill(state: Lowering, item: TraceNode) -> View:
+    x, mask, value = (state.get(a) for a in item.args[:3])
+    dtype = x.node.dtype if isinstance(x, View) else x.dtype
+    return elementwise("where", [mask, _tensor(value, dtype), x], item.where, dtype=dtype)
+
+
+def _where(state: Lowering, item: TraceNode) -> View:
+    mask, x, y = (state.get(a) for a in item.args[:3])
+    dtype = next((v.node.dtype if isinstance(v, View) else v.dtype for v in (x, y)
+                  if isinstance(v, (View, torch.Tensor))), torch.float64)
+    return elementwise("where", [mask, _tensor(x, dtype), _tensor(y, dtype)], item.where, dtype=dtype)
+
+
+def _glu(state: Lowering, item: TraceNode) -> View:
+    view = state.get(item.args[0])
+    axis = (item.args[1] if len(item.args) > 1 else -1) % len(view.dims)
+    half = size_of(view.dims[axis]) // 2
+    a, b = (lower_layout.narrow(view, axis, start, half, item.where) for start in (0, half))
+    return elementwise("mul", [a, elementwise("sigmoid", [b], item.where)], item.where)
+
+
+def _batch_norm(state: Lowering, item: TraceNode) -> list[Any]:
+    x, weight, bias, mean, variance = (state.get(a) for a in item.args[:5])
+    training = item.args[5] if item.op == "native_batch_norm" else False
+    if training or mean is None:
+        raise UnsupportedOpError(f"{item.where} uses the statistics of the batch; put the layer in eval mode, with "
+                                 "running statistics.")
+    scale = torch.rsqrt(variance + item.args[-1]) * (weight if weight is not None else 1)
+    shift = (bias if bias is not None else 0) - mean * scale
+    shape = (1, -1, *(1 for _ in x.dims[2:]))
+    y = elementwise("mul", [x, scale.reshape(shape)], item.where)
+    return [elementwise("add", [y, shift.reshape(shape)], item.where), None, None]
+
+
+def _softmax(state: Lowering, item: TraceNode) -> View:
+    view, axis = state.get(item.args[0]), item.args[1] % len(state.get(item.args[0]).dims)
+    kinds = {a.kind for a in view.dims[axis] if a.size > 1}
+    if kinds <= {"Y", "X"} and kinds:
+        return positionwise("key_softmax", [view], view.node.channels, view.dims, item.where, keys=view.node.keys)
+    _refuse_positions(view, axis, item)
+    if len(view.dims[axis]) != 1:
+        raise UnsupportedOpError(f"{item.where} works over several channel axes at once, which is not understood.")
+    op = "log_softmax" if "log" in item.op else "softmax"
+    return positionwise(op, [view], view.node.channels, view.dims, item.where,
+                        attrs={"axis": view.dims[axis][0].axis}, keys=view.node.keys)
+
+
+def _refuse_positions(view: View, axis: int, item: TraceNode) -> None:
+    kinds = {a.kind for a in view.dims[axis]}
+    if kinds & {"y", "x"} and view.node.keys:
+        raise lower_contract.flip(view.node, item.where)
+    if kinds & {"y", "x"} and view.node.pixel:
+        raise NotCausalError(f"{item.where} works over all positions of the canvas, later pixels included.")
+    if kinds - {"c"}:
+        raise UnsupportedOpError(f"{item.where} works over an axis that is not channels.")
+
+
+def _reduce(fn: str) -> Handler:
+    def handle(state: Lowering, item: TraceNode) -> Any:
+        view = state.get(item.args[0])
+        axes = item.args[1] if len(item.args) > 1 and item.args[1] is not None else list(range(len(view.dims)))
+        axes = sorted({a % len(view.dims) for a in (axes if isinstance(axes, (list, tuple)) else [axes])})
+        keep = bool(item.args[2]) if len(item.args) > 2 else bool(item.kwargs.get("keepdim", False))
+        for axis in reversed(axes):
+            view = _reduce_axis(fn, view, axis, keep, item)
+        return [view, None] if len(item.outputs) > 1 else view
+
+    return handle
+
+
+def _reduce_axis(fn: str, view: View, axis: int, keep: bool, item: TraceNode) -> View:
+    kinds = {a.kind for a in view.dims[axis] if a.size > 1}
+    dims = (*view.dims[:axis], *(((),) if keep else ()), *view.dims[axis + 1:])
+    if kinds and kinds <= {"Y", "X"}:
+        return positionwise("key_reduce", [view], view.node.channels, dims, item.where, attrs={"fn": fn})
+    if not kinds:
+        return replace(view, dims=dims)
+    _refuse_positions(view, axis, item)
+    for atom in sorted(view.dims[axis], key=lambda a: -a.axis):
+        channels = tuple(s for k, s in enumerate(view.node.channels) if k != atom.axis)
+        dims = tuple(tuple(a._replace(axis=a.axis - (a.axis > atom.axis)) if a.kind == "c" else a
+                           for a in d if a != atom) for d in view.dims)
+        view = positionwise("reduce", [view], channels, dims, item.where, attrs={"fn": fn, "axis": atom.axis},
+                            keys=view.node.keys)
+    dims = (*view.dims[:axis], *(((),) if keep else ()), *view.dims[axis + 1:])
+    return replace(view, dims=dims)
+
+
+def _embedding(state: Lowering, item: TraceNode) -> View:
+    weight, view = state.get(item.args[0]), state.get(item.args[1])
+    if isinstance(weight, View) or view.node.channels:
+        raise UnsupportedOpError(f"{item.where}: only plain embeddings of codes or labels are understood.")
+    width = weight.shape[1]
+    return positionwise("embedding", [view], (width,), (*view.dims, (Atom("c", width, 0),)), item.where,
+                        attrs={"weight": weight}, dtype=weight.dtype)
+
+
+def _upsample(state: Lowering, item: TraceNode) -> View:
+    view = state.get(item.args[0])
+    if view.node.pixel or view.frame is None or not view.plain:
+        raise UnsupportedOpError(f"{item.where}: only maps made from conditions can be upsampled.")
+    scales = [a for a in item.args[1:] if a is not None]
+    h, w = view.frame
+    if isinstance(scales[0][0], int) and len(scales) == 1:
+        sy, sx = scales[0][0] / h, scales[0][1] / w
+    else:
+        sy, sx = (float(s) for s in (scales[-1] if isinstance(scales[-1], (list, tuple)) else scales[-2:]))
+    if sy != int(sy) or sx != int(sx):
+        raise UnsupportedOpError(f"{item.where}: upsampling by ({sy}, {sx}); only whole factors are understood.")
+    frame = (h * int(sy), w * int(sx))
+    node = Node("upsample", [Edge(view.node)], frame, view.node.channels, view.node.dtype, item.where, None,
+                {"factors": (int(sy), int(sx))}, False, view.node.condition)
+    sizes = {"y": frame[0], "x": frame[1]}
+    dims = tuple(tuple(a._replace(size=sizes.get(a.kind, a.size)) for a in d) for d in view.dims)
+    return View(node, dims, frame)
+
+
+HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(("clone", "alias", "detach", "contiguous", "lift_fresh", "lift_fresh_copy"), _same),
+    **dict.fromkeys(("view", "_unsafe_view", "reshape"), lower_layout.reshape),
+    "permute": lower_layout.permute, "transpose": lower_layout.transpose, "t": lower_layout.transpose,
+    "unsqueeze": lower_layout.unsqueeze, "squeeze": lower_layout.squeeze, "expand": lower_layout.expand,
+    "constant_pad_nd": lower_layout.pad, "slice": lower_layout.slice_, "select": lower_layout.select,
+    "split": lower_layout.split, "split_with_sizes": lower_layout.split, "chunk": lower_layout.chunk,
+    "unbind": lower_layout.unbind, "cat": lower_layout.concatenate, "stack": lower_layout.stack,
+    "convolution": lower_contract.convolution, "mm": lower_contract.mm, "addmm": lower_contract.addmm,
+    "bmm": lower_contract.bmm, "baddbmm": lower_contract.baddbmm, "_to_copy": _cast,
+    **{fn: _map(fn, 2) for fn in ("add", "sub", "mul", "div", "maximum", "minimum")}, "rsub": _rsub,
+    **{fn: _map(fn, 2, torch.bool) for fn in ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or")},
+    "bitwise_and": _map("logical_and", 2, torch.bool), "bitwise_or": _map("logical_or", 2, torch.bool),
+    **dict.fromkeys(("logical_not", "bitwise_not"), _map("logical_not", 1, torch.bool)),
+    "isnan": _map("isnan", 1, torch.bool),
+    **{fn: _map(fn, 1) for fn in ("neg", "exp", "log", "abs", "sqrt", "rsqrt", "reciprocal", "relu", "sigmoid",
+                                  "tanh", "silu", "softplus")},
+    "gelu": _map("gelu", 1), "elu": _map("elu", 1, None, ("alpha", "scale", "input_scale")),
+    "leaky_relu": _map("leaky_relu", 1, None, ("slope",)), "pow": _map("pow", 1, None, ("exponent",)),
+    "clamp": _map("clamp", 1, None, ("low", "high")), "clamp_min": _map("clamp", 1, None, ("low",)),
+    "masked_fill": _masked_fill, "where": _where, "glu": _glu,
+    **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), _batch_norm),
+    **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax"), _softmax),
+    "sum": _reduce("sum"), "mean": _reduce("mean"), "amax": _reduce("max"), "max": _reduce("max"),
+    "embedding": _embedding, "upsample_nearest2d": _upsample,
+}

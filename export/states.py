@@ -1,0 +1,79 @@
+"""State: the values that are read at another position than the one at which they are computed.
+
+A value read through taps or shifts lives on a line canvas (a ring of the rows that taps reach); one read by attention in
+a cache of all positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pixelsnail_infer.export.availability import key_products
+from pixelsnail_infer.export.fields import Node, reads
+from pixelsnail_infer.export.stages import TAPPED, Program, Stage
+
+__all__ = ["Kept", "kept_values"]
+
+
+@dataclass(slots=True)
+class Kept:
+    """Why a value is kept. `rows`: how many rows above are read; `left`, `right`: columns read beyond the position.
+
+    `row_reads` and `step_reads` say which graph reads the canvas; `cache` that attention reads all positions, and
+    `inclusive` that it reads what this very step writes.
+    """
+
+    rows: int = 0
+    left: int = 0
+    right: int = 0
+    row_reads: bool = False
+    step_reads: bool = False
+    cache: str = ""
+    inclusive: bool = False
+
+    @property
+    def canvas(self) -> bool:
+        return self.row_reads or self.step_reads
+
+
+def kept_values(program: Program) -> dict[Node, Kept]:
+    """Every pixel-dependent value that must outlive its position."""
+    kept: dict[Node, Kept] = {}
+    for node in program.order:
+        for edge in node.inputs:
+            source = edge.source
+            if not source.pixel:
+                continue
+            if edge.keys:
+                entry = kept.setdefault(source, Kept())
+                role = "keys" if node.op == "key_dot" else "values"
+                entry.cache = entry.cache or role
+            elif node.op in TAPPED:
+                _canvas(program, kept, node, source, reads(node, edge))
+    for mix, support in program.support.items():
+        _inclusive(mix, support.values, support.keys, kept)
+    return kept
+
+
+def _canvas(program: Program, kept: dict[Node, Kept], node: Node, source: Node, offsets: list[tuple[int, int]]) -> None:
+    in_row = program.stage[node] <= Stage.ROW
+    direct = {(0, 0)} if not in_row else {o for o in offsets if o[0] == 0}
+    for dy, dx in offsets:
+        if (dy, dx) in direct:
+            continue
+        entry = kept.setdefault(source, Kept())
+        entry.rows = max(entry.rows, -dy)
+        entry.left, entry.right = max(entry.left, -dx), max(entry.right, dx)
+        if in_row:
+            entry.row_reads = True
+        else:
+            entry.step_reads = True
+
+
+def _inclusive(mix: Node, values: tuple[int, int] | None, keys: tuple[int, int] | None, kept: dict[Node, Kept]) -> None:
+    if values is not None and values >= (0, 0) and mix.inputs[1].source in kept:
+        kept[mix.inputs[1].source].inclusive = True
+    if keys is not None and keys >= (0, 0):
+        for _, edge in key_products(mix):
+            if edge.source in kept:
+                kept[edge.source].inclusive = True
