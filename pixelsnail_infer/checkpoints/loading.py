@@ -14,6 +14,7 @@ from pixelsnail_infer.checkpoints.prior import is_prior, read_prior
 from pixelsnail_infer.checkpoints.reading import one_line, read_file
 from pixelsnail_infer.errors import CheckpointError
 from pixelsnail_infer.models import Prior, PriorConfig
+from pixelsnail_infer.models.layers import NormedWeight
 from pixelsnail_infer.models.prior import coordinates
 
 __all__ = ["LoadedCheckpoint", "load_checkpoint"]
@@ -91,7 +92,17 @@ def _build(config: PriorConfig, tensors: dict[str, Tensor], findings: list[str])
         {name: tuple(tensor.shape) for name, tensor in expected.items()},
     )
     module.load_state_dict(state, assign=True)
+    _check_norms(module)
     return module.eval().requires_grad_(False)
+
+
+def _check_norms(module: Prior) -> None:
+    """Raise a CheckpointError for a weight whose norm is 0 or overflows: every result would be NaN."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, NormedWeight):
+            norm = layer.masked_v().detach().flatten(1).norm(dim=1)
+            if not (torch.isfinite(norm) & (norm > 0)).all():
+                raise CheckpointError(f"{name}.weight_v has a row whose norm is 0 or infinite: the model gives NaN")
 
 
 def _compare(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:

@@ -62,6 +62,8 @@ class PriorConfig:
                 f"{self.n_head} heads do not divide the {self.channel // 2} channels of the attention; "
                 "choose another number of heads (--n-head)"
             )
+        if not 0 <= self.dropout < 1:
+            raise ModelError(f"dropout is {self.dropout}; it must be in [0, 1)")
         self._check_condition()
 
     def _check_condition(self) -> None:

@@ -18,7 +18,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["CausalAttention", "CausalConv2d", "GatedResBlock", "WNConv2d", "WNLinear", "shift_down", "shift_right"]
+__all__ = [
+    "CausalAttention",
+    "CausalConv2d",
+    "GatedResBlock",
+    "NormedWeight",
+    "WNConv2d",
+    "WNLinear",
+    "shift_down",
+    "shift_right",
+]
 
 HIDDEN_LOGIT = -1e4  # what the public code fills masked attention logits with; exp of it is 0 in float32 and float64
 
@@ -42,7 +51,7 @@ def shift_right(x: Tensor) -> Tensor:
     return F.pad(x, [1, 0, 0, 0])[:, :, :, : x.shape[3]]
 
 
-class _NormedWeight(nn.Module):
+class NormedWeight(nn.Module):
     """The parameters `bias` [out], `weight_g` [out, 1, ...] and `weight_v` [out, ...] of one weight-normed layer."""
 
     def __init__(self, shape: Sequence[int], *, bias: bool = True) -> None:
@@ -54,8 +63,12 @@ class _NormedWeight(nn.Module):
         self.weight_g = nn.Parameter(norm.view(-1, *[1] * (len(shape) - 1)))  # [out, 1, ...]
         self.weight_v = nn.Parameter(weight)
 
+    def masked_v(self) -> Tensor:
+        """`weight_v` with zeros where the layer may not look; its norm is taken of this."""
+        return self.weight_v
 
-class _NormedConv2d(_NormedWeight):
+
+class _NormedConv2d(NormedWeight):
     """A weight-normed convolution; with `causal`, the last kernel row is 0 from its centre on, before the norm."""
 
     def __init__(
@@ -66,7 +79,6 @@ class _NormedConv2d(_NormedWeight):
         self.causal = causal
 
     def masked_v(self) -> Tensor:
-        """`weight_v` [out, in, h, w] with zeros where the kernel may not look."""
         if not self.causal:
             return self.weight_v
         width = self.weight_v.shape[3]
@@ -100,7 +112,7 @@ class WNConv2d(nn.Module):
         return out
 
 
-class WNLinear(_NormedWeight):
+class WNLinear(NormedWeight):
     """A weight-normed linear layer [..., in] -> [..., out]."""
 
     def __init__(self, in_channel: int, out_channel: int) -> None:
