@@ -1,0 +1,76 @@
+"""The command `pixelsnail-infer`: sample, score, info, verify. Exit codes: 0 done, 1 bad input or result, 2 usage."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from pixelsnail_infer import __version__
+from pixelsnail_infer.errors import PixelsnailError
+
+_DESCRIPTION = """\
+Sample, score and inspect models that `export-model` wrote.
+
+  export-model ckpt.pt out.onnx                            turn a checkpoint into graphs (needs PyTorch)
+  pixelsnail-infer sample out.onnx --n 16 -o grid.png      draw images
+  pixelsnail-infer score out.onnx codes.npy                bits per dimension
+  pixelsnail-infer info out.onnx                           what is in it
+  pixelsnail-infer verify out.onnx ckpt.pt                 compare with PyTorch (needs PyTorch)
+
+Exit codes: 0 done, 1 the input or the result is bad (one line says why), 2 wrong usage."""
+_EXPORT_SIDE = ("torch", "onnx", "onnxscript", "networkx")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Errors are one line on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _verify(arguments[1:]) if arguments[:1] == ["verify"] else _run(arguments)
+        sys.stdout.flush()
+        return code
+    except PixelsnailError as error:
+        print(f"pixelsnail-infer: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("pixelsnail-infer: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output is gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    from pixelsnail_infer.runtime.cli import add_commands
+
+    parser = argparse.ArgumentParser(
+        prog="pixelsnail-infer", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"pixelsnail-infer {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_commands(commands)
+    commands.add_parser("verify", help="compare an export with its checkpoint (needs PyTorch)", add_help=False)
+    args = parser.parse_args(arguments)
+    code: int = args.run(args)
+    return code
+
+
+def _verify(arguments: list[str]) -> int:
+    """`verify` lives on the exporter's side and is imported only when it is asked for."""
+    try:
+        from pixelsnail_infer.export import verify_command
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in _EXPORT_SIDE:
+            raise
+        raise PixelsnailError(
+            f"verify needs {error.name}, which is not installed; run: pip install 'pixelsnail-infer[export,cpu]'"
+        ) from error
+    parser = argparse.ArgumentParser(prog="pixelsnail-infer verify", description=verify_command.__doc__)
+    verify_command.add_arguments(parser)
+    code: int = verify_command.run(parser.parse_args(arguments))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Condition values on the command line: lists like `0,1,5-7`, numbers, and `NAME=FILE.npy`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.manifest import ConditionSpec, Manifest
+from pixelsnail_infer.runtime.conditions import describe
+
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
+_MOST = 100_000
+
+
+def parse_labels(text: str) -> list[int]:
+    """`0-9`, `3` or `0,1,5-7` as a list. Raises `ValueError` for anything else."""
+    labels: list[int] = []
+    for item in text.split(","):
+        if (match := _RANGE.fullmatch(item.strip())) is None:
+            raise ValueError(f"{text!r} is not a list of labels; write 3, 0-9 or 0,1,5-7")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= _MOST:
+            raise ValueError(f"{item.strip()!r} is not a range; write the smaller label first, as in 0-9")
+        labels.extend(range(first, last + 1))
+    return labels
+
+
+def parse_condition(text: str) -> tuple[str, str]:
+    """`NAME=VALUE` as a pair. Raises `ValueError` for anything else."""
+    name, separator, value = text.partition("=")
+    if not (name.strip() and separator and value.strip()):
+        raise ValueError(f"{text!r} is not NAME=FILE.npy or NAME=VALUES")
+    return name.strip(), value.strip()
+
+
+def class_condition(manifest: Manifest) -> ConditionSpec:
+    """The condition that `--label` means: the one named label, or the only one of kind class."""
+    classes = [spec for spec in manifest.conditions if spec.kind == "class"]
+    named = [spec for spec in classes if spec.name == "label"]
+    if len(chosen := named or classes) == 1:
+        return chosen[0]
+    if not manifest.conditions:
+        raise RequestError("--label was given, but this model takes no conditions; leave it out.")
+    takes = "; ".join(describe(spec) for spec in manifest.conditions)
+    raise RequestError(f"--label was given, but this model has no single class condition; use --condition for {takes}.")
+
+
+def read_conditions(
+    manifest: Manifest, labels: Sequence[int] | None, pairs: Sequence[tuple[str, str]], n: int
+) -> dict[str, Any]:
+    """Conditions for n images from `--label` and `--condition`; lists of classes are cycled over the images."""
+    values: dict[str, Any] = {}
+    if labels:
+        values[class_condition(manifest).name] = _cycle(labels, n)
+    specs = {spec.name: spec for spec in manifest.conditions}
+    for name, text in pairs:
+        if name in values:
+            raise RequestError(f"The condition {name!r} was given twice; give it once.")
+        values[name] = _read(specs.get(name), name, text, n)
+    if missing := [spec for spec in manifest.conditions if spec.name not in values]:
+        option = "--label 0-9" if missing[0].kind == "class" else f"--condition {missing[0].name}=FILE.npy"
+        raise RequestError(f"This model needs a condition: {describe(missing[0])}; add for example {option}.")
+    return values
+
+
+def load_array(path: str | Path, what: str) -> NDArray[Any]:
+    """An array from a .npy file, never a pickle. Raises `RequestError` when there is none."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it is empty"
+        raise RequestError(f"{what}: {path} cannot be read as a .npy array ({reason}).") from error
+    if not isinstance(array, np.ndarray):
+        raise RequestError(f"{what}: {path} is an archive of arrays, expected one array saved with numpy.save.")
+    return array
+
+
+def _read(spec: ConditionSpec | None, name: str, text: str, n: int) -> Any:
+    if text.endswith(".npy"):
+        return load_array(text, f"--condition {name}")
+    if spec is None:
+        return text  # refused by name, with the names that there are
+    try:
+        if spec.kind == "class":
+            return _cycle(parse_labels(text), n)
+        if spec.kind == "vector":
+            return np.array([float(item) for item in text.split(",")], np.float32)
+    except ValueError as error:
+        raise RequestError(f"--condition {name}: {error}.") from error
+    raise RequestError(f"--condition {name} needs a .npy file: {describe(spec)}.")
+
+
+def _cycle(labels: Sequence[int], n: int) -> NDArray[np.int64]:
+    return np.resize(np.array(labels, np.int64), n)

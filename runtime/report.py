@@ -1,0 +1,72 @@
+"""What `info` prints: the manifest for people, the memory of the states, and whether the files are intact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pixelsnail_infer.errors import GraphFileError
+from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.runtime.batch import buffer_bytes
+from pixelsnail_infer.runtime.conditions import describe
+from pixelsnail_infer.runtime.loading import ModelFiles
+from pixelsnail_infer.runtime.states import state_bytes
+
+
+def describe_files(path: str | Path, *, json: bool = False) -> tuple[str, bool]:
+    """Text about the export at `path`, and whether all its files are there and intact. Loads no engine.
+
+    With `json` the text is the manifest's JSON and the other files are not looked at.
+    """
+    files = ModelFiles(path)
+    manifest = files.manifest
+    if json:
+        return manifest.to_json(), True
+    lines = [*_model(manifest), *_states(manifest), "files"]
+    intact = True
+    for part in manifest.files:
+        try:
+            file = files.open(part)
+            lines.append(f"  {Path(file.name).name}  {_size(file.size)}, intact")
+        except GraphFileError as error:
+            intact = False
+            lines.append(f"  {error}")
+    return "\n".join(lines), intact
+
+
+def _model(manifest: Manifest) -> Iterator[str]:
+    parameters = manifest.parameters
+    yield f"{manifest.kind} of family {manifest.model.family}, format version {manifest.format_version}"
+    yield f"  canvas      {manifest.height}×{manifest.width}, codes 0…{manifest.levels - 1}"
+    for spec in manifest.conditions:
+        yield f"  condition   {describe(spec)}"
+    yield f"  parameters  {parameters.total:,}, read per image {parameters.per_image:,}, per row " + (
+        f"{parameters.per_row:,}, per step {parameters.per_step:,}"
+    )
+    yield f"  schedule    {manifest.schedule}, target {manifest.target}, precision {manifest.precision}"
+    yield f"  draw        {manifest.distribution.kind}, noise version {manifest.noise.version}"
+    yield f"  checkpoint  sha256 {manifest.checkpoint.sha256}"
+    yield "  versions    " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    for name, value in manifest.verification.items():
+        yield f"  verified    {name}: {value}"
+    for note in manifest.notes:
+        yield f"  note        {note}"
+
+
+def _states(manifest: Manifest) -> Iterator[str]:
+    yield "states, per image"
+    for spec in manifest.states:
+        sizes = "×".join(str(size) for size in spec.shape)
+        what = f"{spec.role}, {spec.dtype} {sizes}, written by the {spec.writer}"
+        yield f"  {spec.name}  {what}: {_size(spec.bytes_per_slot)}"
+    yield "memory of a batch"
+    for n in (1, 16):
+        states, buffers = _size(state_bytes(manifest, n)), _size(buffer_bytes(manifest, n))
+        yield f"  {n} image{'s' if n > 1 else ''}: states {states}, other buffers {buffers}"
+
+
+def _size(count: int) -> str:
+    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit} ({count:,} bytes)"
+    return f"{count:,} bytes"
