@@ -79,10 +79,15 @@ def test_other_objects_are_refused(tmp_path: Path) -> None:
         assert "refused" in refusal(path)
 
 
-def test_nothing_is_left_allowed(tmp_path: Path) -> None:
-    before = torch.serialization.get_safe_globals()
-    test_other_objects_are_refused(tmp_path)
-    assert torch.serialization.get_safe_globals() == before
+@pytest.mark.parametrize("own", [[], [argparse.Namespace]])
+def test_what_torch_allows_is_left_as_it_was(own: list[type], tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"model": {}, "args": argparse.Namespace(a=1)}, path)
+    with torch.serialization.safe_globals(own):
+        before = set(torch.serialization.get_safe_globals())
+        assert "not known" in refusal(path)
+        test_other_objects_are_refused(tmp_path)
+        assert set(torch.serialization.get_safe_globals()) == before
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
