@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,7 +66,9 @@ def _load(file: BinaryIO, name: str) -> object:
     file.seek(0)
     allowed = torch.serialization.get_safe_globals()
     # Leaving the block below would also take back what the caller had allowed before.
-    extra = [] if argparse.Namespace in allowed else [argparse.Namespace]
+    extra: list[Callable[..., object] | tuple[Callable[..., object], str]] = (
+        [] if argparse.Namespace in allowed else [argparse.Namespace]
+    )
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(extra):
             warnings.simplefilter("ignore")  # about pickle protocols and archives; what matters is raised
