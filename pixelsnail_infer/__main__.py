@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -59,17 +60,17 @@ def _run(arguments: list[str]) -> int:
 def _verify(arguments: list[str]) -> int:
     """`verify` lives on the exporter's side and is imported only when it is asked for."""
     try:
-        from pixelsnail_infer.export import verify_command
+        command = importlib.import_module("pixelsnail_infer.export.verify_command")
+        parser = argparse.ArgumentParser(prog="pixelsnail-infer verify", description=command.__doc__)
+        command.add_arguments(parser)
+        code: int = command.run(parser.parse_args(arguments))
+        return code
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in _EXPORT_SIDE:
             raise
         raise PixelsnailError(
             f"verify needs {error.name}, which is not installed; run: pip install 'pixelsnail-infer[export,cpu]'"
         ) from error
-    parser = argparse.ArgumentParser(prog="pixelsnail-infer verify", description=verify_command.__doc__)
-    verify_command.add_arguments(parser)
-    code: int = verify_command.run(parser.parse_args(arguments))
-    return code
 
 
 if __name__ == "__main__":

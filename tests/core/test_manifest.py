@@ -31,7 +31,7 @@ SHA = "0123456789abcdef" * 4
 
 
 def make(**changed: Any) -> Manifest:
-    values: dict[str, Any] = dict(
+    values: dict[str, Any] = dict(  # noqa: C408 - reads like the call
         kind="prior", model=ModelSpec("vq-prior", {"channels": 8, "ratio": 0.5, "list": [None, True, "é"]}),
         pixel=PixelSpec("codes", 7), shape=(4, 5),
         conditions=(
