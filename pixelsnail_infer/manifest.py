@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,17 +220,19 @@ class Manifest:
         _among(self.precision, ("float32",), "precision")
         _sizes(self.shape, 2, "shape")
         if self.noise.width != self.pixel.levels:
-            what = f"noise.width is {self.noise.width}, but a categorical draw takes one per level, {self.levels}"
-            raise ManifestError(f"{what}; {_EXPORT_AGAIN}.")
+            raise ManifestError(
+                f"noise.width is {self.noise.width}, expected the levels, {self.levels}; {_EXPORT_AGAIN}."
+            )
         for part in self.files:
             _among(part, PARTS, "files")
-        needed = {"row", "prologue"} if self.conditions else {"row"}
-        if missing := needed - set(self.files):
-            raise ManifestError(f"files lacks {_names(sorted(missing))}, which this model needs; {_EXPORT_AGAIN}.")
+        for part in ("row", "prologue") if self.conditions else ("row",):
+            if part not in self.files:
+                raise ManifestError(f"files lacks {part!r}, which this model needs; {_EXPORT_AGAIN}.")
+        if self.prologue and not self.conditions:
+            raise ManifestError(f"There are prologue tensors but no conditions to make them of; {_EXPORT_AGAIN}.")
         for kind, items in (("conditions", self.conditions), ("prologue", self.prologue), ("states", self.states)):
-            names = [item.name for item in items]
-            if len(set(names)) != len(names):
-                raise ManifestError(f"{kind} names one entry twice: {_names(names)}; {_EXPORT_AGAIN}.")
+            if len({item.name for item in items}) != len(items):
+                raise ManifestError(f"{kind} names one entry twice; {_EXPORT_AGAIN}.")
 
     @property
     def height(self) -> int:
@@ -249,8 +251,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as JSON text; `Manifest.from_json` of it is equal to this object."""
-        ordered = {"format_version": self.format_version, **encode(self)}
         try:
+            ordered = {"format_version": self.format_version, **encode(self)}
             return json.dumps(ordered, allow_nan=False, ensure_ascii=False)
         except (TypeError, ValueError) as error:
             advice = "model.config and verification may hold only finite numbers, strings, bools, null, lists, dicts"
@@ -259,7 +261,7 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str) -> Manifest:
         """Read a manifest strictly: an unknown version or key, a missing key or a wrong type is a `ManifestError`."""
-        document: Mapping[str, Any] = parse_object(text, "manifest", ManifestError)
+        document = parse_object(text, "manifest", ManifestError)
         version = document.get("format_version")
         if version != FORMAT_VERSION or isinstance(version, bool):
             raise ManifestError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pixelsnail_infer import distributions
-from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.errors import ManifestError, RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime import batch as batches
 from pixelsnail_infer.runtime import states
@@ -36,6 +37,9 @@ class Sampler:
     """
 
     def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs) -> None:
+        taken = inspect.signature(self.sample).parameters
+        if clash := [spec.name for spec in manifest.conditions if spec.name in taken and spec.name != "conditions"]:
+            raise ManifestError(f"The condition {clash[0]!r} has the name of an argument of sample; export it renamed.")
         self._manifest = manifest
         self._backend = backend
         self._graphs: Graphs | None = graphs

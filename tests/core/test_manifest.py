@@ -104,7 +104,7 @@ def test_objects_are_frozen() -> None:
         ("precision", "int8", "precision is 'int8'"),
         ("distribution.kind", "logistics", "distribution.kind is 'logistics'"),
         ("noise.version", 2, "noise.version is 2"),
-        ("noise.width", 6, "noise.width is 6, but a categorical draw takes one per level, 7"),
+        ("noise.width", 6, "noise.width is 6, expected the levels, 7"),
         ("pixel.kind", "channels", "pixel.kind is 'channels'"),
         ("pixel.levels", 7.0, "manifest.pixel.levels is the number 7.0, expected an integer"),
         ("pixel.levels", True, "manifest.pixel.levels is a boolean, expected an integer"),
@@ -123,6 +123,7 @@ def test_objects_are_frozen() -> None:
         ("states.0.name", "canvas", "A tensor is named 'canvas', expected a name like state"),
         ("states.1.initial", 0.5, "initial 0.5 is no finite int64"),
         ("versions.torch", 2, "manifest.versions.torch is the number 2, expected a string"),
+        ("conditions", [], "prologue tensors but no conditions"),
         ("notes", ["a", 1], r"manifest.notes\[1\] is the number 1"),
     ],
 )  # fmt: skip

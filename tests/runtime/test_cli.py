@@ -159,7 +159,8 @@ def test_bad_codes_are_one_line(
     "arguments",
     [
         [], ["paint"], ["sample", "x.onnx"], ["sample", "x.onnx", "-o", "x.gif"],
-        ["sample", "x.onnx", "-o", "x.png", "--n", "0"], ["sample", "x.onnx", "-o", "x.png", "--label", "a"], ["sample", "x.onnx", "-o", "x.png", "--label", "5-2"],
+        ["sample", "x.onnx", "-o", "x.png", "--n", "0"], ["sample", "x.onnx", "-o", "x.png", "--label", "a"],
+        ["sample", "x.onnx", "-o", "x.png", "--label", "5-2"],
         ["sample", "x.onnx", "-o", "x.png", "--condition", "label"], ["info"], ["score", "x.onnx"],
     ],
 )  # fmt: skip

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.errors import ManifestError, RequestError
 from pixelsnail_infer.manifest import ConditionSpec, FileSpec
 from pixelsnail_infer.runtime import Sampler
 from pixelsnail_infer.runtime.conditions import _resolve
@@ -107,6 +108,13 @@ def test_conditions_of_every_kind(spec: ConditionSpec, value: Any, expected: np.
 def test_wrong_conditions_are_named(spec: ConditionSpec, value: Any, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         _resolve(spec, value, 4)
+
+
+def test_a_condition_named_like_an_argument_is_refused() -> None:
+    manifest = make_manifest({part: FileSpec("0" * 64, 1) for part in ("row", "prologue")})
+    clash = dataclasses.replace(manifest, conditions=(ConditionSpec("seed", "class", (), "int64", 3),))
+    with pytest.raises(ManifestError, match="'seed' has the name of an argument"):
+        Sampler(clash, None, None)  # type: ignore[arg-type]
 
 
 def test_the_callers_arrays_are_not_changed() -> None:
