@@ -220,9 +220,7 @@ class Manifest:
         _among(self.precision, ("float32",), "precision")
         _sizes(self.shape, 2, "shape")
         if self.noise.width != self.pixel.levels:
-            raise ManifestError(
-                f"noise.width is {self.noise.width}, expected the levels, {self.levels}; {_EXPORT_AGAIN}."
-            )
+            raise ManifestError(f"noise.width is {self.noise.width}, expected levels, {self.levels}; {_EXPORT_AGAIN}.")
         for part in self.files:
             _among(part, PARTS, "files")
         for part in ("row", "prologue") if self.conditions else ("row",):

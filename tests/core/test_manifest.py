@@ -104,7 +104,7 @@ def test_objects_are_frozen() -> None:
         ("precision", "int8", "precision is 'int8'"),
         ("distribution.kind", "logistics", "distribution.kind is 'logistics'"),
         ("noise.version", 2, "noise.version is 2"),
-        ("noise.width", 6, "noise.width is 6, expected the levels, 7"),
+        ("noise.width", 6, "noise.width is 6, expected levels, 7"),
         ("pixel.kind", "channels", "pixel.kind is 'channels'"),
         ("pixel.levels", 7.0, "manifest.pixel.levels is the number 7.0, expected an integer"),
         ("pixel.levels", True, "manifest.pixel.levels is a boolean, expected an integer"),
