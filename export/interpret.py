@@ -145,6 +145,9 @@ class _Run:
             return window(self.codes[..., None], (i, j), (1, width), torch.zeros((), dtype=node.dtype))[:, 0, :, 0]
         if node.op in TAPPED:
             return _taps(node, lambda offset: self._read(node, offset, i, columns))
+        if node.op == "upsample":  # behind the prologue's cut
+            fy, fx = node.attrs["factors"]
+            return self.fixed[node.inputs[0].source][:, i // fy].repeat_interleave(fx, 1)[:, columns]
         if node.op in ("key_dot", "key_mix"):
             return _attend(node, self._here(node.inputs[0].source, i, columns, node), self._all(node, i, columns))
         return evaluate(node, [self._here(e.source, i, columns, node) for e in node.inputs], 2)

@@ -1,0 +1,50 @@
+"""From a module to its staged program, its states and its prologue: all analyses in order, nothing written yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from pixelsnail_infer.export.canonical import canonical
+from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.fresh import fresh_copy
+from pixelsnail_infer.export.layout import Layout, lay_out
+from pixelsnail_infer.export.lower import lower
+from pixelsnail_infer.export.prologue import Prologue, cut_prologue
+from pixelsnail_infer.export.simplify import simplify
+from pixelsnail_infer.export.stages import Program, stage_program
+from pixelsnail_infer.export.states import Kept, kept_values
+from pixelsnail_infer.export.sums import regroup_sums
+from pixelsnail_infer.export.trace import InputSpec, trace_model
+
+__all__ = ["Compiled", "compile_model"]
+
+
+@dataclass(slots=True)
+class Compiled:
+    """Everything that the graph writers need."""
+
+    program: Program
+    kept: dict[Node, Kept]
+    layout: Layout
+    prologue: Prologue
+
+
+def compile_model(module: torch.nn.Module, forward: Callable[..., torch.Tensor], inputs: tuple[InputSpec, ...],
+                  shape: tuple[int, int]) -> Compiled:
+    """Stage `forward(module, pixels, *conditions)`; `inputs[0]` is the pixels. The module is not touched.
+
+    Traced in float64, so that folded constants carry no rounding of their own. Raises `NotCausalError` and
+    `UnsupportedOpError`.
+    """
+    traced = fresh_copy(module, torch.float64)
+    specs = tuple(InputSpec(s.name, s.shape, torch.float64 if s.dtype.is_floating_point else s.dtype, s.levels)
+                  for s in inputs)
+    output = simplify(lower(trace_model(traced, forward, specs), inputs[0].name, shape))
+    program = stage_program(canonical(output, shape))
+    prologue = cut_prologue(program)
+    regroup_sums(program)
+    kept = kept_values(program)
+    return Compiled(program, kept, lay_out(program, kept), prologue)

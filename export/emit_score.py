@@ -1,0 +1,59 @@
+"""The score graph: all positions at once, likelihoods, and the states that known leading rows leave behind."""
+
+from __future__ import annotations
+
+import torch
+
+from pixelsnail_infer.export.emit_full import FullScope
+from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.layout import Canvas, Layout
+from pixelsnail_infer.export.onnx_graph import GraphWriter
+from pixelsnail_infer.export.prologue import Prologue
+from pixelsnail_infer.export.stages import Program, Stage
+
+__all__ = ["write_score"]
+
+
+def write_score(program: Program, layout: Layout, prologue: Prologue, writer: GraphWriter) -> None:
+    """Fill `writer` with the score graph."""
+    (height, width), levels = program.shape, program.output.channels[0]
+    scope = FullScope(program, prologue, writer)
+    rows = writer.input("rows", "int64", ["B"])
+    scope.emit(program.of(Stage.ROW, Stage.BEFORE, Stage.AFTER))
+    logits = scope.value(program.output)  # [B, P, levels]
+    every = writer.op("LogSoftmax", logits, axis=-1)
+    pixels = writer.op("Unsqueeze", scope.value(program.pixel), writer.constant([2]))
+    chosen = writer.op("GatherElements", every, pixels, axis=2)
+    shaped = writer.op("Reshape", chosen, writer.constant([0, height, width]))
+    writer.output("logprob", shaped, writer.precision, ["B", height, width])
+    shaped = writer.op("Reshape", logits, writer.constant([0, height, width, levels]))
+    writer.output("logits", shaped, writer.precision, ["B", height, width, levels])
+    for canvas in layout.canvases:
+        writer.output(f"{canvas.name}.out", _ring(scope, canvas, rows), writer.precision, ["B", *canvas.shape])
+    for cache in layout.caches:
+        value = writer.op("Identity", scope.keys(cache.member))
+        writer.output(f"{cache.name}.out", value, writer.precision, ["B", *cache.shape])
+
+
+def _ring(scope: FullScope, canvas: Canvas, rows: str) -> str:
+    """The canvas as it stands before row `rows`: ring line s holds the last row r < rows with r = s (mod lines)."""
+    w, lines = scope.writer, canvas.rows
+    last = w.op("Unsqueeze", w.op("Sub", rows, w.constant(1)), w.constant([1]))  # [B, 1]
+    back = w.op("Mod", w.op("Sub", last, w.constant(torch.arange(lines)[None])), w.constant(lines))
+    source = w.op("Add", w.op("Sub", last, back), w.constant(1))  # [B, lines]; 0 or less: no such row yet
+    source = w.op("Unsqueeze", w.op("Max", source, w.constant(0)), w.constant([2]))
+    members = [_line(scope, canvas, member, source) for member in canvas.members]
+    return w.op("Concat", *members, axis=1) if len(members) > 1 else w.op("Identity", members[0])
+
+
+def _line(scope: FullScope, canvas: Canvas, node: Node, source: str) -> str:
+    """One member `[B, 1, lines * stride, C]`; row 0 of the padded map is border."""
+    w, (height, width) = scope.writer, scope.program.shape
+    value = scope.value(node)
+    if not node.dtype.is_floating_point:
+        value = w.cast(value, "float")
+    value = w.op("Reshape", value, w.constant([0, height, width, canvas.channels]))
+    pads = [0, 1, canvas.left, 0, 0, 0, canvas.right, 0]
+    value = w.op("Pad", value, w.constant(pads), w.constant(float(canvas.border)), mode="constant")
+    lines = w.op("GatherND", value, source, batch_dims=1)  # [B, lines, stride, C]
+    return w.op("Reshape", lines, w.constant([0, 1, canvas.rows * canvas.stride, canvas.channels]))

@@ -1,0 +1,198 @@
+"""The step graph: one pixel of every slot. A part before the draw, the draw, and what needs the drawn pixel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from pixelsnail_infer.export.draw import write_draw
+from pixelsnail_infer.export.emit import Scope
+from pixelsnail_infer.export.emit_canvas import declare, gather, row_start, scatter
+from pixelsnail_infer.export.emit_row import exported, look_up
+from pixelsnail_infer.export.fields import Node, reads
+from pixelsnail_infer.export.layout import Canvas, Layout
+from pixelsnail_infer.export.onnx_graph import GraphWriter
+from pixelsnail_infer.export.prologue import Prologue
+from pixelsnail_infer.export.stages import Program, Stage
+
+__all__ = ["write_step"]
+
+
+def write_step(program: Program, layout: Layout, prologue: Prologue, writer: GraphWriter, filtered: bool = False) -> None:
+    """Fill `writer` with the step graph, with top-k and top-p where `filtered`."""
+    levels = program.output.channels[0]
+    scope = StepScope(program, layout, prologue, writer)
+    scope.emit(program.of(Stage.BEFORE))
+    logits = scope.value(program.output)
+    writer.output("logits", writer.op("Identity", logits), writer.precision, ["B", levels])
+    writer.prefix = "draw"
+    pixel = write_draw(writer, logits, scope.col, program.shape[1], levels, filtered)
+    writer.output("pixel", pixel, "int64", ["B"])
+    scope.values[program.pixel] = "pixel"
+    scope.emit(program.of(Stage.AFTER))
+    scope.write_states()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A run of canvas cells that one node reads: `count` from `start` in the gathered cells of its canvas."""
+
+    canvas: Canvas
+    start: int
+    count: int
+
+
+class StepScope(Scope):
+    """A point scope: `[B, *channels]`."""
+
+    lead = 1
+    count = 1
+
+    def __init__(self, program: Program, layout: Layout, prologue: Prologue, writer: GraphWriter) -> None:
+        super().__init__(program, writer)
+        self.layout, self.prologue = layout, prologue
+        self.row, self.col = writer.input("row", "int64", ["B"]), writer.input("col", "int64", [1])
+        self.written: set[str] = set()
+        self.pieces: dict[Node, str] = {}
+        self._unpack()
+        self._gather()
+
+    def _unpack(self) -> None:
+        """The row result's column, cut into its values."""
+        w, nodes = self.writer, exported(self.program)
+        sizes = [math.prod(node.channels) for node in nodes]
+        result = w.input("row_result", w.precision, ["B", self.program.shape[1], max(sum(sizes), 1)])
+        if not nodes:
+            return
+        packed = w.op("Squeeze", w.op("Gather", result, self.col, axis=1), w.constant([1]))
+        parts = w.ops("Split", len(nodes), packed, w.constant(sizes), axis=1) if len(nodes) > 1 else [packed]
+        for node, part in zip(nodes, parts, strict=True):
+            if len(node.channels) != 1:
+                part = w.op("Reshape", part, w.constant([0, *node.channels]))
+            self.values[node] = part if node.dtype.is_floating_point else w.cast(part, "int64")
+
+    def _gather(self) -> None:
+        """All canvas cells that the step reads: one gather per canvas, cut per reading node."""
+        w = self.writer
+        for canvas in self.layout.canvases:
+            readers = [n for n in self.program.of(Stage.BEFORE, Stage.AFTER)
+                       if n.op in ("linear", "lookup", "shift") and n.frame is not None and self._past(n)
+                       and self.layout.place.get(n.inputs[0].source, (None,))[0] is canvas]
+            if not readers:
+                continue
+            cells = [(self.layout.place[n.inputs[0].source][1], dx) for n in readers for _, dx in self._past(n)]
+            address = w.op("Add", row_start(w, canvas), self.col)  # [B]
+            address = w.op("Unsqueeze", address, w.constant([1]))
+            address = w.op("Add", address, w.constant([[canvas.left + dx for _, dx in cells]]))  # [B, cells]
+            values = gather(w, canvas, address, torch.tensor([m for m, _ in cells]))  # [B, cells, C]
+            sizes = [len(self._past(n)) for n in readers]
+            parts = w.ops("Split", len(readers), values, w.constant(sizes), axis=1) if len(readers) > 1 else [values]
+            self.pieces.update(zip(readers, parts, strict=True))
+
+    def _past(self, node: Node) -> list[tuple[int, int]]:
+        """The offsets at which a node reads its source's past in this row."""
+        return [o for o in reads(node, node.inputs[0]) if o != (0, 0)] if node.inputs[0].source.pixel else []
+
+    def positions(self) -> str:
+        w = self.writer
+        p = w.op("Add", w.op("Mul", self.row, w.constant(self.program.shape[1])), self.col)
+        return w.op("Unsqueeze", p, w.constant([1, 2, 3]))
+
+    def _position(self) -> str:
+        w = self.writer
+        return w.op("Add", w.op("Mul", self.row, w.constant(self.program.shape[1])), self.col)
+
+    def placed(self, node: Node) -> str:
+        if node in self.values:
+            return self.values[node]
+        table = node.attrs["value"].flatten(0, 1)
+        return self.writer.op("Gather", self.writer.constant(table), self._position(), axis=0)
+
+    def source(self, node: Node) -> str:
+        return self.prologue.value(self.writer, node)
+
+    def keys(self, node: Node) -> str:
+        if not node.pixel:
+            return self.prologue.keys(self.writer, node)
+        cache = self.layout.cache[node]
+        if cache.inclusive and cache.writer == "step":
+            return self._cache_result(node)
+        return declare(self.writer, cache)
+
+    def guard(self, node: Node, value: str) -> str:
+        w, (top, left) = self.writer, self.program.guard[node]
+        inside = w.op("And", w.op("GreaterOrEqual", self.row, w.constant(top)),
+                      w.op("GreaterOrEqual", self.col, w.constant(left)))
+        rank = len(node.channels)
+        inside = w.op("Unsqueeze", inside, w.constant(list(range(1, 1 + rank)))) if rank else inside
+        return w.op("Where", inside, value, w.constant(self.program.border[node].to(node.dtype).expand(node.channels)))
+
+    def tapped(self, node: Node) -> str:
+        w, source = self.writer, node.inputs[0].source
+        past = self._past(node)
+        if node.op == "shift":
+            return self._shifted(node, source) if past else self.value(source)
+        taps, parts = node.attrs["taps"], []
+        if past:
+            parts.append(self._weighted(node, self.pieces[node], [taps[o] for o in past]))
+        if (0, 0) in taps:
+            parts.append(self._here(node, source, taps[0, 0]))
+        bias = node.attrs["bias"]
+        if len(parts) == 1 and bias is not None and node.op == "linear" and not past and len(source.channels) == 1:
+            return self.dense(self.value(source), taps[0, 0].T, bias, vector=True)
+        total = parts[0] if len(parts) == 1 else w.op("Add", *parts)
+        return total if bias is None else w.op("Add", total, w.constant(bias))
+
+    def _here(self, node: Node, source: Node, tap: torch.Tensor) -> str:
+        if node.op == "lookup":
+            return self.writer.op("Gather", self.writer.constant(tap), self.value(source), axis=0)
+        return self.dense(self.value(source), tap.T, None)
+
+    def _weighted(self, node: Node, cells: str, taps: list[torch.Tensor]) -> str:
+        """Taps applied to gathered cells `[B, taps, C]`."""
+        w = self.writer
+        if node.op == "lookup":
+            codes = w.op("Squeeze", w.cast(cells, "int64"), w.constant([2]))
+            return look_up(w, codes, taps, 1)
+        weight = torch.cat([tap.T for tap in taps])
+        return w.op("MatMul", w.op("Reshape", cells, w.constant([0, weight.shape[0]])), w.constant(weight))
+
+    def _shifted(self, node: Node, source: Node) -> str:
+        w = self.writer
+        value = w.op("Reshape", self.pieces[node], w.constant([0, *source.channels]))
+        return value if source.dtype.is_floating_point else w.cast(value, "int64")
+
+    def _cache_result(self, node: Node) -> str:
+        """The cache with this step's entry written."""
+        w, cache = self.writer, self.layout.cache[node]
+        heads, _, width = cache.shape
+        update = w.op("Reshape", self.value(node), w.constant([0, heads, 1, width]))
+        return scatter(w, cache, update, self._position())
+
+    def write_states(self) -> None:
+        """The scatters that end the step."""
+        w = self.writer
+        for canvas in self.layout.canvases:
+            if canvas.writer == "step":
+                update = self._update(canvas)
+                address = w.op("Add", w.op("Add", row_start(w, canvas), self.col), w.constant(canvas.left))
+                result = scatter(w, canvas, update, address)
+                w.output(f"{canvas.name}.out", result, w.precision, ["B", *canvas.shape])
+        for cache in self.layout.caches:
+            if cache.writer == "step":
+                w.output(f"{cache.name}.out", self._cache_result(cache.member), w.precision, ["B", *cache.shape])
+
+    def _update(self, canvas: Canvas) -> str:
+        """This position's values of all members, `[B, members, 1, C]`."""
+        w, flat = self.writer, []
+        for member in canvas.members:
+            value = self.value(member)
+            if not member.dtype.is_floating_point:
+                value = w.cast(value, "float")
+            if len(member.channels) != 1:
+                value = w.op("Reshape", value, w.constant([0, canvas.channels]))
+            flat.append(value)
+        joined = w.op("Concat", *flat, axis=1) if len(flat) > 1 else flat[0]
+        return w.op("Reshape", joined, w.constant([0, len(flat), 1, canvas.channels]))
