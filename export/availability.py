@@ -96,6 +96,15 @@ def key_products(mix: Node) -> list[tuple[Node, Edge]]:
     return found
 
 
+def _suspicion(node: Node, via: _Step) -> int:
+    """Of operations that reach equally far: kernels first, then attention through its mask, then other weights."""
+    if node.op == "key_mix" and via.source is not node.inputs[0].source:
+        return 2
+    if node.op in ("linear", "lookup"):
+        return 3 if len(node.attrs["taps"]) > 1 else 1
+    return 0
+
+
 def _refuse(node: Node, steps: dict[Node, _Step], known: Availability) -> None:
     """Follow the chain to the operation that brings the offending pixel in, and raise."""
     offset = known.latest[node]
@@ -103,8 +112,8 @@ def _refuse(node: Node, steps: dict[Node, _Step], known: Availability) -> None:
     while step.source is not None:
         chain.append((step.source, steps[step.source]))
         step = steps[step.source]
-    guilty, via = max(chain[:-1] or chain, key=lambda item: (item[1].offset, item[0].op in ("linear", "lookup")))
-    reach = known.support.get(guilty)
+    guilty, via = max(reversed(chain[:-1] or chain), key=lambda item: (item[1].offset, _suspicion(*item)))
+    reach = known.support.get(guilty) if via.source is not guilty.inputs[0].source else None
     reason = ""
     if reach is not None and reach.constant_row is not None:
         reason = (f" The attention weights of query {reach.constant_row} are fully masked, so that their softmax "

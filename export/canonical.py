@@ -13,6 +13,7 @@ import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.fields import Edge, Node, Offset, reads, topological
+from pixelsnail_infer.export.whole import full_value
 from pixelsnail_infer.export.windows import window
 
 __all__ = ["Canonical", "canonical"]
@@ -91,9 +92,17 @@ def _prune(node: Node, box: Box) -> None:
         extra = tap[int(border)] if node.op == "lookup" else tap @ border.to(tap.dtype).expand(tap.shape[1])
         if bool((extra != 0).any()):
             bias = extra if bias is None else bias + extra
-    if not kept:
-        raise UnsupportedOpError(f"{node.where} reads nothing but borders.")
+    if not kept:  # nothing but borders: the bias alone
+        value = bias if bias is not None else torch.zeros(node.channels, dtype=node.dtype)
+        node.op, node.attrs = "map", {"fn": "identity", "params": {}}
+        node.inputs = [Edge(_constant(node, value.expand(node.channels)))]
+        return
     node.attrs = {**node.attrs, "taps": kept, "bias": bias}
+
+
+def _constant(like: Node, value: torch.Tensor) -> Node:
+    """A vector that stands for `like` wherever only its border is seen."""
+    return Node("const", [], None, like.channels, like.dtype, like.where, attrs={"value": value.to(like.dtype)})
 
 
 def _shift(node: Node, box: Box, shape: tuple[int, int]) -> Offset:
@@ -123,10 +132,20 @@ class _Builder:
             clone = Node(node.op, [], self.shape, node.channels, node.dtype, node.where, node.keys, node.attrs,
                          True, node.condition)
             clone.inputs = [self._edge(node, edge) for edge in node.inputs]
-            self.new[node] = clone
-            self.result.shift[clone] = self.shifts[node]
+            self.new[node] = self._folded(clone) if node is not output else clone
+            self.result.shift[self.new[node]] = self.shifts[node]
         self.result.output = self.new[output]
         return self.result
+
+    def _folded(self, node: Node) -> Node:
+        """A node that sees no pixels any more, all of its reads being outside, as what it has become."""
+        if node.op == "input" or any(edge.source.pixel for edge in node.inputs):
+            return node
+        node.pixel, node.condition = False, any(edge.source.condition for edge in node.inputs)
+        if node.condition:
+            return node
+        value = full_value(node, {e.source: full_value(e.source, {}, {}) for e in node.inputs}, {})[0]
+        return Node("const", [], node.frame, node.channels, node.dtype, node.where, node.keys, {"value": value})
 
     def _edge(self, node: Node, edge: Edge) -> Edge:
         source, own = edge.source, self.shifts[node]
@@ -139,9 +158,12 @@ class _Builder:
             if source.op == "const":
                 return Edge(self._table(source, offset, edge.border))
             return Edge(source, *offset, edge.border)
-        if source not in self.boxes:
-            raise UnsupportedOpError(f"{node.where} reads nothing but borders.")
+        if all(_clip(_moved(self.boxes[node], offset), source.frame) is None for offset in reads(node, edge)):
+            border = edge.border if edge.border is not None else torch.zeros((), dtype=source.dtype)
+            return Edge(_constant(source, border.expand(source.channels)))
         other = self.shifts[source]
+        if not self.new[source].pixel:
+            return self._edge(node, Edge(self.new[source], edge.dy - other[0], edge.dx - other[1], edge.border))
         target = self._bordered(source, edge) if self._outside(node, edge) else self.new[source]
         return Edge(target, edge.dy + own[0] - other[0], edge.dx + own[1] - other[1])
 

@@ -15,9 +15,10 @@ import torch
 
 from pixelsnail_infer.export.trace import Where
 
-__all__ = ["Edge", "Node", "Offset", "consumers", "reads", "topological"]
+__all__ = ["TAPPED", "Edge", "Node", "Offset", "consumers", "reads", "topological"]
 
 Offset = tuple[int, int]
+TAPPED = ("linear", "lookup", "shift")  # nodes that read elsewhere than at their own position
 
 
 @dataclass(slots=True, eq=False)

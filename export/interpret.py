@@ -6,18 +6,19 @@ in the result. `run_full` evaluates the normal form over all positions at once, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 
 from pixelsnail_infer.export.availability import key_products
-from pixelsnail_infer.export.fields import Node, reads, topological
-from pixelsnail_infer.export.stages import TAPPED, Program, Stage
+from pixelsnail_infer.export.fields import TAPPED, Node, topological
+from pixelsnail_infer.export.stages import Program, Stage
 from pixelsnail_infer.export.states import Kept, kept_values
 from pixelsnail_infer.export.torch_ops import evaluate
+from pixelsnail_infer.export.whole import attend, full_value, tap_sum
 from pixelsnail_infer.export.windows import window
 
-__all__ = ["run_full", "run_staged"]
+__all__ = ["run_full", "run_staged", "staged_rows"]
 
 
 def run_full(output: Node, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -28,67 +29,15 @@ def run_full(output: Node, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return values[output]
 
 
-def full_value(node: Node, values: Mapping[Node, torch.Tensor], inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """One node over its whole frame: `[B, h, w, *channels]`, or `[B, *channels]` without a frame; keys last."""
-    if node.op == "input":
-        value = inputs[node.attrs["name"]]
-        return value.movedim((-2, -1), (1, 2)) if node.frame else value
-    if node.op == "const":
-        return node.attrs["value"][None]
-    first = values[node.inputs[0].source]
-    if node.op == "spread":
-        return first.movedim((-2, -1), (1, 2)).contiguous()
-    if node.op == "upsample":
-        fy, fx = node.attrs["factors"]
-        return first.repeat_interleave(fy, 1).repeat_interleave(fx, 2)
-    if node.op in ("key_dot", "key_mix"):
-        return _attend(node, values[node.inputs[0].source], values[node.inputs[1].source])
-    if node.op in TAPPED and node.frame is not None:
-        return _taps(node, lambda offset: window(first, offset, node.frame, node.inputs[0].border))
-    args = []
-    for edge in node.inputs:
-        value = values[edge.source]
-        if node.frame is not None and edge.source.frame is not None:
-            value = window(value, (edge.dy, edge.dx), node.frame, edge.border)
-        args.append(_lifted(value, edge.source, node))
-    return evaluate(node, args, 3 if node.frame else 1)
-
-
-def _lifted(value: torch.Tensor, source: Node, node: Node) -> torch.Tensor:
-    """Position and key axes of size 1 where `source` has none and `node` has."""
-    if node.frame is not None and source.frame is None:
-        value = value[:, None, None]
-    if node.keys is not None and source.keys is None:
-        value = value[..., None]
-    return value
-
-
-def _taps(node: Node, read) -> torch.Tensor:  # type: ignore[no-untyped-def]
-    """Sum of taps; `read(offset)` gives the source there, `[B, ..., channels]`."""
-    if node.op == "shift":
-        return read(reads(node, node.inputs[0])[0])
-    total = None
-    for offset, tap in zip(reads(node, node.inputs[0]), node.attrs["taps"].values(), strict=True):
-        value = read(offset)
-        part = tap[value] if node.op == "lookup" else value @ tap.T
-        total = part if total is None else total + part
-    bias = node.attrs["bias"]
-    return total if bias is None else total + bias
-
-
-def _attend(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """`a` at positions, `b [B, h, w, *heads, d]` at all keys."""
-    flat = b.flatten(1, 2).movedim(1, -1)  # [B, *heads, d, keys]
-    lead = a.ndim + 1 - flat.ndim
-    flat = flat.reshape(flat.shape[0], *(1,) * lead, *flat.shape[1:])
-    if node.op == "key_dot":
-        return (a[..., None, :] @ flat)[..., 0, :]  # [B, ..., heads, keys]
-    return (a[..., None, :] @ flat.mT)[..., 0, :]  # [B, ..., heads, d]
-
-
 def run_staged(program: Program, inputs: Mapping[str, torch.Tensor], kept: dict[Node, Kept] | None = None
                ) -> torch.Tensor:
     """The program under teacher forcing: logits `[B, H, W, levels]`, computed as the graphs compute them."""
+    return torch.stack(list(staged_rows(program, inputs, kept)), 1)
+
+
+def staged_rows(program: Program, inputs: Mapping[str, torch.Tensor], kept: dict[Node, Kept] | None = None
+                ) -> Iterator[torch.Tensor]:
+    """The same row by row, `[B, W, levels]` each, for programs too large to run whole."""
     return _Run(program, inputs, kept_values(program) if kept is None else kept).run()
 
 
@@ -108,10 +57,10 @@ class _Run:
         self.row: dict[Node, torch.Tensor] = {}  # [B, W, ...]
         self.step: dict[Node, torch.Tensor] = {}  # [B, 1, ...]
 
-    def run(self) -> torch.Tensor:
+    def run(self) -> Iterator[torch.Tensor]:
         height, width = self.program.shape
-        logits = []
         for i in range(height):
+            logits = []
             self.row = {}
             for node in self.program.of(Stage.ROW):
                 self.row[node] = self._guarded(node, self._value(node, i, slice(0, width)), i, 0)
@@ -123,7 +72,7 @@ class _Run:
                     self.step[node] = self._guarded(node, value, i, j)
                     self._keep(node, self.step[node], i, slice(j, j + 1))
                 logits.append(self.step[self.program.output])
-        return torch.cat(logits, 1).unflatten(1, (height, width))
+            yield torch.cat(logits, 1)
 
     def _keep(self, node: Node, value: torch.Tensor, i: int, columns: slice) -> None:
         if node in self.store:
@@ -144,12 +93,12 @@ class _Run:
             width = columns.stop - columns.start
             return window(self.codes[..., None], (i, j), (1, width), torch.zeros((), dtype=node.dtype))[:, 0, :, 0]
         if node.op in TAPPED:
-            return _taps(node, lambda offset: self._read(node, offset, i, columns))
+            return tap_sum(node, lambda offset: self._read(node, offset, i, columns))
         if node.op == "upsample":  # behind the prologue's cut
             fy, fx = node.attrs["factors"]
             return self.fixed[node.inputs[0].source][:, i // fy].repeat_interleave(fx, 1)[:, columns]
         if node.op in ("key_dot", "key_mix"):
-            return _attend(node, self._here(node.inputs[0].source, i, columns, node), self._all(node, i, columns))
+            return attend(node, self._here(node.inputs[0].source, i, columns, node), self._all(node, i, columns))
         return evaluate(node, [self._here(e.source, i, columns, node) for e in node.inputs], 2)
 
     def _moved(self, node: Node) -> tuple[int, int]:

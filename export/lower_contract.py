@@ -26,6 +26,9 @@ def convolution(state: Lowering, item: TraceNode) -> View:
     if transposed or len(stride) != 2 or any(s != 1 for s in stride):
         raise UnsupportedOpError(f"{where}: only plain two-dimensional convolutions of stride 1 are understood here.")
     if position_axis(view.dims[2]) != 0 or position_axis(view.dims[3]) != 1:
+        if not view.dims[2] and not view.dims[3] and tuple(weight.shape[2:]) == (1, 1) and not any(padding):
+            weight = _dense(weight, groups)[:, :, 0, 0]
+            return linear(merged(view, 1, where), {(0, 0): weight}, bias, None, where)
         view = spread(view, where)
     view = merged(view, 1, where)
     padding = _same(padding, weight, dilation)
@@ -160,12 +163,14 @@ def _product(state: Lowering, a: View | torch.Tensor, b: View | torch.Tensor, wh
 
 
 def flip(node: Node, where: Where) -> Exception:
-    while "product" not in node.attrs:
-        source = next((e.source for e in node.inputs if e.source.keys), None)
-        if source is None:
-            return UnsupportedOpError(f"{where}: queries and keys cannot be told apart.")
-        node = source
-    return Flip(node)
+    """The signal that a product above `node` has its keys in its first operand."""
+    stack = [node]
+    while stack:
+        node = stack.pop()
+        if "product" in node.attrs:
+            return Flip(node)
+        stack += [e.source for e in node.inputs if e.source.keys]
+    return UnsupportedOpError(f"{where}: queries and keys cannot be told apart.")
 
 
 def _single(tensor: torch.Tensor, where: Where) -> torch.Tensor:

@@ -197,18 +197,16 @@ def _flat_keys(tensor: torch.Tensor, keys: tuple[int, int] | None) -> torch.Tens
 
 def spread(view: View, where: Where) -> View:
     """A vector whose last two axes are laid out over positions (a linear layer's output viewed as a map)."""
-    last = [d[0] if len(d) == 1 and d[0].kind == "c" else None for d in view.dims[-2:]]
-    if None in last or view.frame is not None:
+    if view.frame is not None or any(a.kind not in "ce" for d in view.dims[-2:] for a in d):
         raise UnsupportedOpError(f"{where}: a value's channels meet another value's rows or columns.")
     if view.node.pixel:
         raise Flip(view.node) if "product" in view.node.attrs else UnsupportedOpError(
             f"{where}: a value that depends on pixels has its channels laid out over positions.")
-    height, width = last  # type: ignore[misc]
-    rest = [a for d in view.dims[:-2] for a in d if a.kind == "c"]
-    order = [a.axis for a in (*rest, height, width)]  # type: ignore[union-attr]
-    shape = tuple(view.node.channels[k] for k in order)
-    moved = drop_axes(view, order, where, shape)
-    frame = (height.size, width.size)  # type: ignore[union-attr]
+    *rest, height, width = ([a for a in d if a.kind == "c"] for d in view.dims)
+    frame = (size_of(tuple(height)), size_of(tuple(width)))
+    rest = [a for atoms in rest for a in atoms]
+    shape = (*(a.size for a in rest), *frame)
+    moved = drop_axes(view, [a.axis for a in (*rest, *height, *width)], where, shape)
     node = Node("spread", [Edge(channel_view(moved.node, where, shape))], frame, shape[:-2], view.node.dtype, where,
                 None, {}, False, view.node.condition)
     kept = iter(range(len(rest)))

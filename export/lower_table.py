@@ -36,19 +36,31 @@ def _dtype(values: list[Any]) -> torch.dtype:
     return next(v.node.dtype for v in values if isinstance(v, View))
 
 
-def _map(fn: str, count: int, result: torch.dtype | None = None, names: tuple[str, ...] = ()) -> Handler:
-    """`count` operands, then parameters called `names`."""
+def _map(fn: str, count: int, result: torch.dtype | None = None, **defaults: Any) -> Handler:
+    """`count` operands, then parameters, by place or by name; `defaults` are PyTorch's own."""
 
     def handle(state: Lowering, item: TraceNode) -> View:
         values = [state.get(a) for a in item.args[:count]]
         dtype = _dtype(values)
-        params = dict(zip(names, item.args[count:], strict=False))
+        given = dict(zip(defaults, item.args[count:], strict=False))
+        params = {**defaults, **{k: v for k, v in item.kwargs.items() if k in defaults}, **given}
         operands = [_tensor(v, dtype) for v in values]
         alpha = item.kwargs.get("alpha", 1)
         if alpha != 1:
             operands[1] = elementwise("mul", [operands[1], torch.tensor(alpha, dtype=dtype)], item.where) \
                 if isinstance(operands[1], View) else operands[1] * alpha
         return elementwise(fn, operands, item.where, params=params, dtype=result)
+
+    return handle
+
+
+def _clamp(low: float | None, high: float | None) -> Handler:
+    """Between `min` and `max`, by place or by name."""
+
+    def handle(state: Lowering, item: TraceNode) -> View:
+        given = {**dict(zip(("min", "max"), item.args[1:], strict=False)), **item.kwargs}
+        params = {"low": given.get("min", low), "high": given.get("max", high)}
+        return elementwise("clamp", [state.get(item.args[0])], item.where, params=params)
 
     return handle
 
@@ -100,11 +112,49 @@ def _batch_norm(state: Lowering, item: TraceNode) -> list[Any]:
     return [elementwise("add", [y, shift.reshape(shape)], item.where), None, None]
 
 
+def _layer_norm(state: Lowering, item: TraceNode) -> list[Any]:
+    x, shape, weight, bias, eps = (state.get(a) for a in item.args[:5])
+    axes = list(range(len(x.dims) - len(shape), len(x.dims)))
+    for axis in axes:
+        _refuse_positions(x, axis, item)
+
+    def mean(value: View) -> View:
+        for axis in axes:
+            value = _reduce_axis("mean", value, axis, True, item)
+        return value
+
+    centred = elementwise("sub", [x, mean(x)], item.where)
+    variance = mean(elementwise("mul", [centred, centred], item.where))
+    shifted = elementwise("add", [variance, torch.tensor(eps, dtype=x.node.dtype)], item.where)
+    y = elementwise("mul", [centred, elementwise("rsqrt", [shifted], item.where)], item.where)
+    for fn, part in (("mul", weight), ("add", bias)):
+        y = elementwise(fn, [y, part], item.where) if part is not None else y
+    return [y, None, None]
+
+
+def _over_the_canvas(state: Lowering, item: TraceNode) -> View:
+    raise NotCausalError(f"{item.where} works over all positions of the canvas, later pixels included.")
+
+
+def _without_nan(view: View, item: TraceNode) -> View:
+    zero = torch.zeros((), dtype=view.node.dtype)
+    hidden = elementwise("isnan", [view], item.where, dtype=torch.bool)
+    return elementwise("where", [hidden, zero, view], item.where, dtype=view.node.dtype)
+
+
+def _nan_to_num(state: Lowering, item: TraceNode) -> View:
+    """NaN becomes 0; infinities stay, since no trained network gives any."""
+    if any(value is not None for value in (*item.args[1:], *item.kwargs.values())):
+        raise UnsupportedOpError(f"{item.where} with numbers of its own is not understood; torch.where is.")
+    return _without_nan(state.get(item.args[0]), item)
+
+
 def _softmax(state: Lowering, item: TraceNode) -> View:
     view, axis = state.get(item.args[0]), item.args[1] % len(state.get(item.args[0]).dims)
     kinds = {a.kind for a in view.dims[axis] if a.size > 1}
     if kinds <= {"Y", "X"} and kinds:
-        return positionwise("key_softmax", [view], view.node.channels, view.dims, item.where, keys=view.node.keys)
+        weights = positionwise("key_softmax", [view], view.node.channels, view.dims, item.where, keys=view.node.keys)
+        return _without_nan(weights, item) if "safe" in item.op else weights
     _refuse_positions(view, axis, item)
     if len(view.dims[axis]) != 1:
         raise UnsupportedOpError(f"{item.where} works over several channel axes at once, which is not understood.")
@@ -200,12 +250,13 @@ HANDLERS: dict[str, Handler] = {
     "isnan": _map("isnan", 1, torch.bool),
     **{fn: _map(fn, 1) for fn in ("neg", "exp", "log", "abs", "sqrt", "rsqrt", "reciprocal", "relu", "sigmoid",
                                   "tanh", "silu", "softplus")},
-    "gelu": _map("gelu", 1), "elu": _map("elu", 1, None, ("alpha", "scale", "input_scale")),
-    "leaky_relu": _map("leaky_relu", 1, None, ("slope",)), "pow": _map("pow", 1, None, ("exponent",)),
-    "clamp": _map("clamp", 1, None, ("low", "high")), "clamp_min": _map("clamp", 1, None, ("low",)),
-    "masked_fill": _masked_fill, "where": _where, "glu": _glu,
+    "gelu": _map("gelu", 1, approximate="none"), "elu": _map("elu", 1, alpha=1.0, scale=1.0, input_scale=1.0),
+    "leaky_relu": _map("leaky_relu", 1, slope=0.01), "pow": _map("pow", 1, exponent=1),
+    "clamp": _clamp(None, None), "clamp_min": _clamp(None, None), "hardtanh": _clamp(-1.0, 1.0),
+    "masked_fill": _masked_fill, "where": _where, "glu": _glu, "nan_to_num": _nan_to_num,
     **dict.fromkeys(("native_batch_norm", "_native_batch_norm_legit_no_training"), _batch_norm),
     **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax"), _softmax),
     "sum": _reduce("sum"), "mean": _reduce("mean"), "amax": _reduce("max"), "max": _reduce("max"),
+    "native_layer_norm": _layer_norm, "native_group_norm": _over_the_canvas,
     "embedding": _embedding, "upsample_nearest2d": _upsample,
 }

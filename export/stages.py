@@ -12,15 +12,13 @@ from enum import IntEnum
 
 import torch
 
-from pixelsnail_infer.errors import UnsupportedOpError
+from pixelsnail_infer.errors import ModelError, UnsupportedOpError
 from pixelsnail_infer.export.availability import availability
 from pixelsnail_infer.export.canonical import Canonical
-from pixelsnail_infer.export.fields import Edge, Node, Offset, reads, topological
+from pixelsnail_infer.export.fields import TAPPED, Edge, Node, Offset, reads, topological
 from pixelsnail_infer.export.support import Support
 
 __all__ = ["TAPPED", "Program", "Stage", "stage_program"]
-
-TAPPED = ("linear", "lookup", "shift")
 
 
 class Stage(IntEnum):
@@ -69,8 +67,11 @@ def stage_program(network: Canonical) -> Program:
     """
     known = availability(network)
     order = topological([network.output])
-    pixel = next(node for node in order if node.op == "input" and node.pixel)
+    pixel = next((node for node in order if node.op == "input" and node.pixel), None)
+    if pixel is None:
+        raise ModelError(f"no logit on the {network.shape} canvas depends on a pixel.")
     stage = {node: _stage(node, known.latest[node]) for node in order}
+    stage[network.output] = Stage.BEFORE  # logits are given per pixel, whatever they see
     program = Program(network.output, network.shape, stage, known.latest, network.border, network.guard,
                       known.support, pixel)
     for node in order:

@@ -45,6 +45,10 @@ def evaluate(node: Node, values: list[torch.Tensor], lead: int) -> torch.Tensor:
     if node.op == "linear":
         (weight,) = attrs["taps"].values()
         return F.linear(values[0], weight, attrs["bias"])
+    if node.op == "lookup":
+        (table,) = attrs["taps"].values()
+        value = table[values[0]]
+        return value if attrs["bias"] is None else value + attrs["bias"]
     if node.op == "cat":
         shape = torch.broadcast_shapes(*(v.shape[:lead] for v in values))
         return torch.cat([v.expand(*shape, *v.shape[lead:]) for v in values], dim=lead + attrs["axis"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,10 +141,13 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         tensors = list(_tensors((args, kwargs)))
-        if not any(isinstance(t, FakeTensor) for t in tensors):
-            return func(*args, **kwargs)
         name = func._schema.name.split("::")[1]
         where = Where(self.path[-1] if self.path else "", name, _caller())
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise ModelError(f"{where} draws random numbers: the network is not the same from call to call. Is dropout "
+                             "or another random layer active, or are weights made in the forward?")
+        if not any(isinstance(t, FakeTensor) for t in tensors):
+            return func(*args, **kwargs)
         if name in SHAPE_ONLY:
             return func(*_realise(args), **kwargs)
         written = _written(func, args, kwargs)
@@ -180,12 +184,23 @@ class _Recorder(TorchDispatchMode):
         self.nodes.append(TraceNode(op, saved[0], saved[1], numbers, where))
 
 
+@contextmanager
+def _no_fused_attention() -> Iterator[None]:
+    """nn.MultiheadAttention takes its ordinary path, not one fused operation."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def _record(module: torch.nn.Module, forward: Callable[..., torch.Tensor], inputs: tuple[InputSpec, ...],
             batch: int) -> tuple[_Recorder, Ref]:
     module = fresh_copy(module)
     recorder = _Recorder(module)
     values = [recorder.input(spec, batch) for spec in inputs]
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), recorder:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _no_fused_attention(), recorder:
         out = forward(module, *values)
     if not isinstance(out, torch.Tensor) or id(out) not in recorder.numbers:
         raise ModelError("the network's output does not depend on its pixels: the forward returned "

@@ -82,10 +82,10 @@ def regroup(view: View, target: list[int | BatchInt], where: Where) -> View:
     target = _fill(atoms, target, where)
     dims: list[Dim] = []
     splits: dict[int, list[int]] = {}  # channel axis -> sizes of its parts
-    for size in target:
+    for number, size in enumerate(target):
         dim: list[Atom] = []
         want, batch = (size.factor, True) if isinstance(size, BatchInt) else (size, False)
-        while want > 1 or batch or (atoms and atoms[0].size == 1 and atoms[0].kind in "yxYX" and not dim):
+        while want > 1 or batch or _takes_unit(atoms, dim, target[number + 1:]):
             if not atoms:
                 raise UnsupportedOpError(f"{where}: a reshape to {target} that mixes axes is not understood.")
             atom = atoms.pop(0)
@@ -107,6 +107,13 @@ def regroup(view: View, target: list[int | BatchInt], where: Where) -> View:
     if atoms and dims:
         dims[-1] = (*dims[-1], *(a for a in atoms if a.kind in "yxYX"))
     return _renumber(view, tuple(dims), where) if splits else replace(view, dims=tuple(dims))
+
+
+def _takes_unit(atoms: list[Atom], dim: list[Atom], later: list[int | BatchInt]) -> bool:
+    """Whether a position axis of size 1 goes here: into a dimension of its own if there is one, else to its sibling."""
+    units = next((k for k, a in enumerate(atoms) if a.size != 1 or a.kind not in "yxYX"), len(atoms))
+    ones = next((k for k, size in enumerate(later) if size != 1), len(later))
+    return units > ones and (not dim or any(a.kind in "yxYX" for a in dim))
 
 
 def _fill(atoms: list[Atom], target: list[int | BatchInt], where: Where) -> list[int | BatchInt]:

@@ -1,0 +1,74 @@
+"""A node's value over its whole frame, in PyTorch: what the interpreter starts from and constants are folded with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from pixelsnail_infer.export.fields import TAPPED, Node, Offset, reads
+from pixelsnail_infer.export.torch_ops import evaluate
+from pixelsnail_infer.export.windows import window
+
+__all__ = ["attend", "full_value", "tap_sum"]
+
+
+def full_value(node: Node, values: Mapping[Node, torch.Tensor], inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """One node over its whole frame: `[B, h, w, *channels]`, or `[B, *channels]` without a frame; keys last."""
+    if node.op == "input":
+        value = inputs[node.attrs["name"]]
+        return value.movedim((-2, -1), (1, 2)) if node.frame else value
+    if node.op == "const":
+        return node.attrs["value"][None]
+    first = values[node.inputs[0].source]
+    if node.op == "spread":
+        return first.movedim((-2, -1), (1, 2)).contiguous()
+    if node.op == "upsample":
+        fy, fx = node.attrs["factors"]
+        return first.repeat_interleave(fy, 1).repeat_interleave(fx, 2)
+    if node.op in ("key_dot", "key_mix"):
+        return attend(node, values[node.inputs[0].source], values[node.inputs[1].source])
+    if node.op in TAPPED and node.frame is not None:
+        return tap_sum(node, lambda offset: window(first, offset, node.frame, node.inputs[0].border))
+    args = []
+    for edge in node.inputs:
+        value = values[edge.source]
+        if node.frame is not None and edge.source.frame is not None:
+            value = window(value, (edge.dy, edge.dx), node.frame, edge.border)
+        args.append(_lifted(value, edge.source, node))
+    value = evaluate(node, args, 3 if node.frame else 1)
+    if node.frame is not None and value.shape[1:3] != node.frame:  # made of vectors alone
+        value = value.expand(-1, *node.frame, *value.shape[3:])
+    return value
+
+
+def _lifted(value: torch.Tensor, source: Node, node: Node) -> torch.Tensor:
+    """Position and key axes of size 1 where `source` has none and `node` has."""
+    if node.frame is not None and source.frame is None:
+        value = value[:, None, None]
+    if node.keys is not None and source.keys is None:
+        value = value[..., None]
+    return value
+
+
+def tap_sum(node: Node, read: Callable[[Offset], torch.Tensor]) -> torch.Tensor:
+    """Sum of taps; `read(offset)` gives the source there, `[B, ..., channels]`."""
+    if node.op == "shift":
+        return read(reads(node, node.inputs[0])[0])
+    total = None
+    for offset, tap in zip(reads(node, node.inputs[0]), node.attrs["taps"].values(), strict=True):
+        value = read(offset)
+        part = tap[value] if node.op == "lookup" else value @ tap.T
+        total = part if total is None else total + part
+    bias = node.attrs["bias"]
+    return total if bias is None else total + bias
+
+
+def attend(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """`a` at positions, `b [B, h, w, *heads, d]` at all keys."""
+    flat = b.flatten(1, 2).movedim(1, -1)  # [B, *heads, d, keys]
+    lead = a.ndim + 1 - flat.ndim
+    flat = flat.reshape(flat.shape[0], *(1,) * lead, *flat.shape[1:])
+    if node.op == "key_dot":
+        return (a[..., None, :] @ flat)[..., 0, :]  # [B, ..., heads, keys]
+    return (a[..., None, :] @ flat.mT)[..., 0, :]  # [B, ..., heads, d]

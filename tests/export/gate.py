@@ -1,0 +1,86 @@
+"""The gate: lowering, the staged program and the module itself give the same numbers at every position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pixelsnail_infer.export.canonical import canonical
+from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.interpret import run_full, run_staged
+from pixelsnail_infer.export.lower import lower
+from pixelsnail_infer.export.simplify import simplify
+from pixelsnail_infer.export.stages import Program, stage_program
+from pixelsnail_infer.export.states import Kept, kept_values
+from pixelsnail_infer.export.trace import InputSpec, trace_model
+
+from .zoo import LEVELS, Network, Shape
+
+TOLERANCE = 1e-9
+
+
+@dataclass
+class Exported:
+    """What the analyses make of one network, and the module that they must agree with."""
+
+    module: nn.Module
+    inputs: tuple[InputSpec, ...]
+    field: Node
+    program: Program
+    kept: dict[Node, Kept]
+
+    def given(self, batch: int) -> dict[str, Tensor]:
+        torch.manual_seed(batch)
+        return {spec.name: spec.example(batch, torch.float64) for spec in self.inputs}
+
+    def logits(self, given: dict[str, Tensor]) -> Tensor:
+        """The module's own `[B, H, W, levels]`."""
+        with torch.no_grad():
+            return self.module(*given.values()).permute(0, 2, 3, 1)
+
+    def error(self, batch: int = 3) -> float:
+        """Largest difference of the staged program; NaN counts as infinite."""
+        given = self.given(batch)
+        return difference(run_staged(self.program, given, self.kept), self.logits(given))
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    assert a.shape == b.shape, (a.shape, b.shape)
+    return float((a - b).abs().nan_to_num(nan=float("inf")).max())
+
+
+def export(net: Network, shape: Shape) -> Exported:
+    """Run every analysis on `net`; lowering alone is held against the module on the way."""
+    module, inputs = net.module(shape), net.inputs(shape)
+    field = lower(trace_model(module, lambda m, *x: m(*x), inputs), "pixels", shape)
+    made = Exported(module, inputs, field, None, {})  # type: ignore[arg-type]
+    for batch in (1, 3):
+        given = made.given(batch)
+        found = difference(run_full(field, given), made.logits(given))
+        assert found < TOLERANCE, f"lowering: {found}"
+    simplify(field)
+    given = made.given(2)
+    found = difference(run_full(field, given), made.logits(given))
+    assert found < TOLERANCE, f"simplified: {found}"
+    made.program = stage_program(canonical(field, shape))
+    made.kept = kept_values(made.program)
+    return made
+
+
+def leaks(net: Network, shape: Shape, step: int = 3) -> list[tuple[int, int]]:
+    """The oracle, on the module alone: (changed position, earlier or equal prediction that moved)."""
+    module = net.module(shape)
+    torch.manual_seed(0)
+    given = [spec.example(2, torch.float64) for spec in net.inputs(shape)]
+    found = []
+    with torch.no_grad():
+        before = module(*given).flatten(2)
+        for start in range(0, shape[0] * shape[1], step):
+            codes = given[0].clone().flatten(1)
+            codes[:, start:] = (codes[:, start:] + 1 + torch.randint(LEVELS - 1, codes[:, start:].shape)) % LEVELS
+            after = module(codes.view_as(given[0]), *given[1:]).flatten(2)
+            moved = (after - before).abs().amax((0, 1))[: start + 1] > 1e-12
+            found += [(start, int(p)) for p in moved.nonzero()]
+    return found

@@ -1,0 +1,8 @@
+"""All entries of the zoo, gathered."""
+
+from __future__ import annotations
+
+from . import zoo_attention, zoo_conditions, zoo_convolutions, zoo_elementwise, zoo_leaks
+from .zoo import LEAKS, NETWORKS
+
+__all__ = ["LEAKS", "NETWORKS", "zoo_attention", "zoo_conditions", "zoo_convolutions", "zoo_elementwise", "zoo_leaks"]
