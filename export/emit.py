@@ -79,6 +79,8 @@ class Scope(ABC):
         if node.op == "linear":
             vector = len(node.channels) == 1
             return self.dense(self.operand(node.inputs[0].source, node), *self.single(node), vector=vector)
+        if node.op == "lookup":
+            return self._look_up(node)
         if node.op in ("input", "spread", "upsample"):
             return self.source(node)
         if node.op == "key_dot":
@@ -208,6 +210,12 @@ class Scope(ABC):
     def _reduce(self, fn: str, arg: str, axis: int, keep: bool) -> str:
         kind = {"max": "ReduceMax", "sum": "ReduceSum", "mean": "ReduceMean"}[fn]
         return self.writer.op(kind, arg, self.writer.constant([axis]), keepdims=int(keep))
+
+    def _look_up(self, node: Node) -> str:
+        """A row of a table, for codes that have no positions (a label)."""
+        w, (table,), bias = self.writer, node.attrs["taps"].values(), node.attrs["bias"]
+        rows = table if bias is None else table + bias
+        return w.op("Gather", w.constant(rows), self.value(node.inputs[0].source), axis=0)
 
     def single(self, node: Node) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Weight `[in, out]` and bias of a linear node with one tap."""

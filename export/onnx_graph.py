@@ -47,8 +47,9 @@ class GraphWriter:
 
     def output(self, name: str, value: str, dtype: str, shape: Shape) -> None:
         """Declare a graph output and tie it to `value`, the result of a node that feeds no other output."""
+        taken = {output.name for output in self.outputs}
         for node in self.nodes:
-            if value in node.output:
+            if value in node.output and value not in taken:
                 for other in self.nodes:
                     for k, given in enumerate(other.input):
                         if given == value:

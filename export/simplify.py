@@ -15,7 +15,7 @@ def simplify(output: Node) -> Node:
     for node in topological([output]):
         if node.op == "linear":
             _look_up(node)
-    _share_constants(output)
+    _share_equal(output)
     return output
 
 
@@ -88,20 +88,31 @@ def _same_place(edge: Edge) -> bool:
     return edge.dy == 0 and edge.dx == 0 and edge.border is None
 
 
-def _share_constants(output: Node) -> None:
-    """Equal constants become one node."""
-    known: list[Node] = []
+def _share_equal(output: Node) -> None:
+    """Equal nodes become one: constants by value, others by operation and operands."""
+    known: dict[tuple[object, ...], list[Node]] = {}
+    instead: dict[Node, Node] = {}
     for node in topological([output]):
         for edge in node.inputs:
-            source = edge.source
-            if source.op != "const" or source in known:
-                continue
-            value = source.attrs["value"]
-            for other in known:
-                same = (other.frame, other.channels, other.keys, other.dtype) == \
-                    (source.frame, source.channels, source.keys, source.dtype)
-                if same and (other.attrs["value"] is value or torch.equal(other.attrs["value"], value)):
-                    edge.source = other
-                    break
-            else:
-                known.append(source)
+            edge.source = instead.get(edge.source, edge.source)
+        key = (node.op, node.frame, node.channels, node.keys, node.dtype, *((e.source, e.dy, e.dx, e.keys)
+                                                                           for e in node.inputs))
+        for other in known.setdefault(key, []):
+            if node.op != "input" and _same_attributes(node, other) and all(
+                    _same_value(a.border, b.border) for a, b in zip(node.inputs, other.inputs, strict=True)):
+                instead[node] = other
+                break
+        else:
+            known[key].append(node)
+
+
+def _same_attributes(a: Node, b: Node) -> bool:
+    return a.attrs.keys() == b.attrs.keys() and all(_same_value(a.attrs[k], b.attrs[k]) for k in a.attrs)
+
+
+def _same_value(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a is b or (a.dtype == b.dtype and a.shape == b.shape and torch.equal(a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same_value(a[k], b[k]) for k in a)
+    return type(a) is type(b) and a == b

@@ -1,0 +1,157 @@
+"""The files of one export: built into a temporary folder beside their target, and moved into place together."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from pixelsnail_infer.errors import PixelsnailError
+from pixelsnail_infer.export.compile import Compiled
+from pixelsnail_infer.export.emit_full import write_prologue
+from pixelsnail_infer.export.emit_row import exported, write_row
+from pixelsnail_infer.export.emit_score import write_score
+from pixelsnail_infer.export.emit_step import write_step
+from pixelsnail_infer.export.layout import Layout
+from pixelsnail_infer.export.onnx_graph import GraphWriter
+from pixelsnail_infer.manifest import (
+    METADATA_KEY,
+    PART_KEY,
+    FileSpec,
+    Manifest,
+    PrologueSpec,
+    RowResultSpec,
+    StateSpec,
+    sibling_path,
+)
+
+__all__ = ["Artifacts", "build_part", "staging_folder", "state_specs"]
+
+
+def build_part(compiled: Compiled, part: str, precision: str = "float32") -> GraphWriter:
+    """Write one graph: "step" or one of `manifest.PARTS`. `precision` float64 is for tests."""
+    writer = GraphWriter(part, precision)
+    program, layout, prologue = compiled.program, compiled.layout, compiled.prologue
+    if part == "row":
+        write_row(program, layout, prologue, writer)
+    elif part == "prologue":
+        write_prologue(program, prologue, writer)
+    elif part == "score":
+        write_score(program, layout, prologue, writer)
+    else:
+        write_step(program, layout, prologue, writer, filtered=part == "filtered")
+    return writer
+
+
+def state_specs(layout: Layout) -> tuple[StateSpec, ...]:
+    """The states as the manifest describes them."""
+    canvases = tuple(StateSpec(c.name, c.shape, "float32", c.border, c.name.split(".")[1], c.writer)
+                     for c in layout.canvases)
+    return canvases + tuple(StateSpec(c.name, c.shape, "float32", 0.0, c.role, c.writer) for c in layout.caches)
+
+
+@contextmanager
+def staging_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target`, removed at the end; write errors become one clear message."""
+    folder = target.resolve().parent
+    if not folder.is_dir():
+        raise PixelsnailError(f"{target} cannot be written: there is no folder {folder}; create it first.")
+    if target.exists() and not target.is_file():
+        raise PixelsnailError(f"{target} is not a regular file; give the path of a file to write.")
+    temporary: Path | None = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.stem}.", suffix=".part", dir=folder))
+        yield temporary
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise PixelsnailError(f"{target} cannot be written ({reason}); nothing was written. Free some space or choose "
+                              "another folder.") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@dataclass(slots=True)
+class Artifacts:
+    """Files in the staging folder. `write` builds all parts; `finish` puts the final manifest in and moves them."""
+
+    compiled: Compiled
+    folder: Path
+    name: str
+    step: onnx.ModelProto | None = None
+    weights: dict[str, int] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The step file, in the staging folder."""
+        return self.folder / self.name
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The siblings that this model has."""
+        conditioned = any(node.condition for node in self.compiled.program.order)
+        return ("row", *(("prologue",) if conditioned else ()), "score", "filtered")
+
+    def write(self, manifest: Manifest) -> Manifest:
+        """Write every part; returns the manifest with files, states and prologue filled in."""
+        files, weights = {}, {}
+        for part in self.parts:
+            writer = build_part(self.compiled, part)
+            weights[part] = writer.weights
+            files[part] = _save(writer.model({PART_KEY: part}), sibling_path(self.path, part))
+        writer = build_part(self.compiled, "step")
+        weights["step"] = writer.weights
+        self.weights, self.step = weights, writer.model({})
+        program, prologue = self.compiled.program, self.compiled.prologue
+        width = max(1, sum(_count(node.channels) for node in exported(program)))
+        specs = tuple(PrologueSpec(prologue.name(n), tuple(prologue.shape(n)), prologue.dtype(n, "float32"))
+                      for n in prologue.crossing)
+        parameters = replace(manifest.parameters, per_image=weights.get("prologue", 0), per_row=weights["row"],
+                             per_step=weights["step"])
+        filled = replace(manifest, files=files, states=state_specs(self.compiled.layout), prologue=specs,
+                         row_result=RowResultSpec(width), parameters=parameters)
+        return self.describe(filled)
+
+    def describe(self, manifest: Manifest) -> Manifest:
+        """Write the step file with this manifest."""
+        assert self.step is not None
+        del self.step.metadata_props[:]
+        helper.set_model_props(self.step, {METADATA_KEY: manifest.to_json()})
+        _save(self.step, self.path)
+        return manifest
+
+    def publish(self, target: Path) -> list[Path]:
+        """Move all files to where they belong, the step last, and return their paths."""
+        moved = []
+        for part in self.parts:
+            os.replace(sibling_path(self.path, part), sibling_path(target, part))
+            moved.append(sibling_path(target, part))
+        for part in {"prologue"} - set(self.parts):
+            sibling_path(target, part).unlink(missing_ok=True)
+        os.replace(self.path, target)
+        return [target, *moved]
+
+
+def _count(channels: tuple[int, ...]) -> int:
+    total = 1
+    for size in channels:
+        total *= size
+    return total
+
+
+def _save(model: onnx.ModelProto, path: Path) -> FileSpec:
+    data: Any = model.SerializeToString()
+    with open(path, "wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    return FileSpec(hashlib.sha256(data).hexdigest(), len(data))

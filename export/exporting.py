@@ -1,0 +1,131 @@
+"""Export one model: compile, prove, write, prove the files, move them into place."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from pixelsnail_infer import __version__
+from pixelsnail_infer.errors import ModelError
+from pixelsnail_infer.export.artifacts import Artifacts, staging_folder
+from pixelsnail_infer.export.compile import Compiled, compile_model
+from pixelsnail_infer.export.fresh import fresh_copy
+from pixelsnail_infer.export.reference import Reference
+from pixelsnail_infer.export.trace import InputSpec
+from pixelsnail_infer.export.verify import Check, verify_before, verify_files
+from pixelsnail_infer.manifest import (
+    CheckpointSpec,
+    ConditionSpec,
+    DistributionSpec,
+    FileSpec,
+    Manifest,
+    ModelSpec,
+    NoiseSpec,
+    ParameterSpec,
+    PixelSpec,
+    RowResultSpec,
+)
+from pixelsnail_infer.noise import NOISE_VERSION
+from pixelsnail_infer.runtime import load
+
+__all__ = ["Exported", "export_model"]
+
+ZERO_TAPS = "Taps that are zero in this checkpoint were left out; another checkpoint of the architecture may have more."
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote: the manifest, the files (step first) and the proofs."""
+
+    manifest: Manifest
+    files: tuple[Path, ...]
+    checks: tuple[Check, ...]
+
+
+def export_model(
+    module: torch.nn.Module,
+    target: str | Path,
+    *,
+    levels: int,
+    shape: tuple[int, int],
+    forward: Callable[..., torch.Tensor] | None = None,
+    conditions: Sequence[ConditionSpec] = (),
+    family: str = "custom",
+    config: dict[str, Any] | None = None,
+    checkpoint_sha256: str | None = None,
+    notes: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> Exported:
+    """Export a causal model of codes and verify it; `target` is the step file, its siblings lie beside it.
+
+    `forward(module, pixels, **conditions)` gives logits float `[B, levels, H, W]` for codes int64 `[B, H, W]`; the
+    default calls the module. `say` hears what is going on. The module is copied and never changed; nothing is
+    left behind when anything fails. Verification needs ONNX Runtime.
+
+    Raises `NotCausalError`, `UnsupportedOpError`, `ModelError`, `VerificationError`, or `PixelsnailError` when the
+    files cannot be written.
+    """
+    target = Path(target)
+    call = forward or (lambda m, pixels, **given: m(pixels, **given))
+    names = [spec.name for spec in conditions]
+    inputs = (InputSpec("pixels", tuple(shape), torch.int64, levels), *(_input(spec) for spec in conditions))
+    with staging_folder(target) as folder:
+        reference = Reference(module, call, shape, levels, conditions)
+        say("tracing and staging")
+        compiled = compile_model(fresh_copy(module), lambda m, pixels, *given: call(m, pixels, **dict(
+            zip(names, given, strict=True))), inputs, shape)
+        if compiled.program.output.channels != (levels,):
+            raise ModelError(f"the network gives {compiled.program.output.channels[0]} logits per pixel for {levels} levels.")
+        checks = verify_before(compiled, reference, say)
+        artifacts = Artifacts(compiled, folder, target.name)
+        say("writing the graphs")
+        manifest = artifacts.write(_manifest(module, compiled, levels, shape, conditions, family, config,
+                                             checkpoint_sha256, notes))
+        with load(artifacts.path) as sampler:
+            checks += verify_files(sampler, reference, say)
+        manifest = artifacts.describe(replace(manifest, verification=_report(checks)))
+        files = artifacts.publish(target)
+    return Exported(manifest, tuple(files), tuple(checks))
+
+
+def _input(spec: ConditionSpec) -> InputSpec:
+    dtype = torch.int64 if spec.dtype == "int64" else torch.float32
+    return InputSpec(spec.name, tuple(spec.shape), dtype, spec.levels)
+
+
+def _report(checks: Sequence[Check]) -> dict[str, Any]:
+    """The checks as JSON."""
+    return {check.name: {k: v for k, v in asdict(check).items() if k != "name"} for check in checks}
+
+
+def _manifest(module: torch.nn.Module, compiled: Compiled, levels: int, shape: tuple[int, int],
+              conditions: Sequence[ConditionSpec], family: str, config: dict[str, Any] | None, sha256: str | None,
+              notes: Sequence[str]) -> Manifest:
+    """The manifest as far as it is known before the files are."""
+    total = sum(p.numel() for p in module.parameters())
+    pending = dict.fromkeys(("row", "prologue") if conditions else ("row",), FileSpec("0" * 64, 1))
+    return Manifest(
+        kind="prior", model=ModelSpec(family, config or {}), pixel=PixelSpec("codes", levels),
+        shape=(int(shape[0]), int(shape[1])), conditions=tuple(conditions), prologue=(), states=(),
+        row_result=RowResultSpec(1), distribution=DistributionSpec("categorical"),
+        noise=NoiseSpec(NOISE_VERSION, levels), schedule="raster", target="generic", precision="float32",
+        files=pending, checkpoint=CheckpointSpec(sha256 or _module_sha256(module)),
+        parameters=ParameterSpec(total, 0, 0, 0),
+        versions={"pixelsnail_infer": __version__, "torch": str(torch.__version__), "onnx": onnx.__version__},
+        notes=(ZERO_TAPS, *notes))
+
+
+def _module_sha256(module: torch.nn.Module) -> str:
+    """A digest of all parameters and buffers, for models that come without a file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,150 @@
+"""The four proofs that the graphs are the model (DESIGN section 5): oracle, float64, float32 on the real files, drawn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pixelsnail_infer.distributions import log_softmax
+from pixelsnail_infer.errors import NotCausalError, VerificationError
+from pixelsnail_infer.export.compile import Compiled
+from pixelsnail_infer.export.interpret import staged_rows
+from pixelsnail_infer.export.reference import Reference
+from pixelsnail_infer.noise import gumbel_row, image_keys
+from pixelsnail_infer.runtime import Sampler
+
+__all__ = ["Check", "verify_before", "verify_files"]
+
+EXACT, CLOSE = 1e-9, 1e-4
+BATCHES = (1, 3)
+SECONDS = 30.0  # of the interpreter, per batch size; it then stops at the end of a row and says so
+PROBES = 6  # oracle positions on canvases too large to try them all
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One proof: what was measured against which limit, over how many positions."""
+
+    name: str
+    value: float
+    limit: float
+    positions: int
+    detail: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is a number within the limit."""
+        return bool(np.isfinite(self.value)) and self.value <= self.limit
+
+
+def verify_before(compiled: Compiled, reference: Reference, say: Callable[[str], None]) -> list[Check]:
+    """Proofs 1 and 2, before anything is written. Raises `NotCausalError` or `VerificationError`."""
+    say("oracle: changing later pixels")
+    checks = [_oracle(reference)]
+    for batch in BATCHES:
+        say(f"float64 reference interpreter, batch {batch}")
+        checks.append(_float64(compiled, reference, batch))
+    return _passed(checks)
+
+
+def verify_files(sampler: Sampler, reference: Reference, say: Callable[[str], None]) -> list[Check]:
+    """Proofs 3 and 4, on the written files through the runtime. Raises `VerificationError`."""
+    checks = []
+    for batch in BATCHES:
+        codes, conditions = reference.inputs(batch, 10 + batch)
+        logits = reference.logits(codes, conditions)
+        say(f"replay through the row and step graphs, batch {batch}")
+        checks.append(_replay(sampler, codes, conditions, logits, twice=batch == 1))
+        say(f"score graph, batch {batch}")
+        checks.append(_score(sampler, codes, conditions, logits))
+    say("drawing, and confirming every draw by one PyTorch forward")
+    checks.append(_drawn(sampler, reference))
+    return _passed(checks)
+
+
+def _passed(checks: list[Check]) -> list[Check]:
+    for check in checks:
+        if not check.passed:
+            raise VerificationError(f"verification failed: {check.name} is {check.value:.3g}, at most {check.limit:.0e} "
+                                    f"was expected ({check.detail}). Nothing was written; please report the model.")
+    return checks
+
+
+def _oracle(reference: Reference) -> Check:
+    """Change the pixels from p on: the logits up to p may not move."""
+    codes, conditions = reference.inputs(1, 1)
+    positions = codes[0].size
+    small = positions <= 100
+    dtype, limit = (torch.float64, EXACT) if small else (torch.float32, CLOSE)
+    probes = range(positions) if small else sorted({round(p) for p in np.linspace(0, positions - 1, PROBES)})
+    before = reference.logits(codes, conditions, dtype).reshape(positions, -1)
+    sigma, worst = float(before.std()), 0.0
+    for p in probes:
+        changed = codes.reshape(-1).copy()
+        changed[p:] = (changed[p:] + 1 + np.arange(positions - p) % max(reference.levels - 1, 1)) % reference.levels
+        after = reference.logits(changed.reshape(codes.shape), conditions, dtype).reshape(positions, -1)
+        moved = np.abs(after[:p + 1] - before[:p + 1]).max(axis=1) / max(sigma, 1e-30)
+        if moved.max() > limit:
+            width = reference.shape[1]
+            q = int(moved.argmax())
+            raise NotCausalError(f"changing pixels from (row {p // width}, column {p % width}) on changes the prediction of "
+                                 f"pixel (row {q // width}, column {q % width}) by {moved.max():.2g} standard deviations: "
+                                 "the model is not causal, so no exact incremental step exists.")
+        worst = max(worst, float(moved.max()))
+    return Check("oracle", worst, limit, len(probes), f"{len(probes)} of {positions} positions, {dtype}".replace("torch.", ""))
+
+
+def _float64(compiled: Compiled, reference: Reference, batch: int) -> Check:
+    """The reference interpreter, states starting as NaN, against the full-image forward."""
+    codes, conditions = reference.inputs(batch, 20 + batch)
+    expected = torch.from_numpy(reference.logits(codes, conditions, torch.float64))
+    inputs = {compiled.program.pixel.attrs["name"]: torch.from_numpy(codes)}
+    for name, value in conditions.items():
+        tensor = torch.from_numpy(value)
+        inputs[name] = tensor.double() if tensor.is_floating_point() else tensor
+    worst, rows, started = 0.0, 0, time.monotonic()
+    for i, row in enumerate(staged_rows(compiled.program, inputs, compiled.kept)):
+        difference = float((row - expected[:, i]).abs().max())
+        worst = max(worst, difference) if np.isfinite(difference) else float("nan")
+        rows = i + 1
+        if not np.isfinite(worst) or time.monotonic() - started > SECONDS:
+            break
+    scale = max(1.0, float(expected.abs().max()))
+    detail = f"{rows} of {codes.shape[1]} rows" if rows < codes.shape[1] else "every position"
+    return Check(f"float64 interpreter, batch {batch}", worst / scale, EXACT, rows * codes.shape[2], detail)
+
+
+def _replay(sampler: Sampler, codes: NDArray[np.int64], conditions: Mapping[str, Any], logits: NDArray[Any],
+            twice: bool) -> Check:
+    found = sampler.replay(codes, twice=twice, **conditions)
+    worst = float(np.abs(found - logits).max() / logits.std())
+    detail = "every position" + (", every graph run twice" if twice else "")
+    return Check(f"replay, batch {len(codes)}", worst, CLOSE, codes[0].size, detail)
+
+
+def _score(sampler: Sampler, codes: NDArray[np.int64], conditions: Mapping[str, Any], logits: NDArray[Any]) -> Check:
+    expected = np.take_along_axis(log_softmax(logits), codes[..., None], -1)[..., 0]
+    worst = float(np.abs(sampler.score(codes, **conditions) - expected).max() / logits.std())
+    return Check(f"score, batch {len(codes)}", worst, CLOSE, codes[0].size, "every position")
+
+
+def _drawn(sampler: Sampler, reference: Reference, count: int = 3, seed: int = 0) -> Check:
+    """Draw, then confirm every draw from one PyTorch forward on the result and the same noise."""
+    _, conditions = reference.inputs(count, 30)
+    codes = sampler.sample(count, seed=seed, **conditions)
+    logits = reference.logits(codes, conditions)
+    keys = image_keys(seed, count)
+    height, width = reference.shape
+    noise = np.stack([gumbel_row(keys, i, width, reference.levels) for i in range(height)], axis=1)
+    scores = logits + noise
+    chosen = np.take_along_axis(scores, codes[..., None], -1)[..., 0]
+    behind = (scores.max(-1) - chosen) / logits.std()
+    flips = int((behind > 0).sum())
+    detail = f"{count} images, {flips} near-ties flipped" if flips else f"{count} images, every draw the same"
+    return Check("drawn", float(behind.max()), 2 * CLOSE, codes[0].size, detail)

@@ -1,0 +1,42 @@
+"""Prove again that an export equals its checkpoint: replay, score and draw against PyTorch, at every position."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from pathlib import Path
+
+from pixelsnail_infer.checkpoints import load_checkpoint
+from pixelsnail_infer.errors import VerificationError
+from pixelsnail_infer.export.cli import add_checkpoint_options, checkpoint_options, conditions_of
+from pixelsnail_infer.export.reference import Reference
+from pixelsnail_infer.export.report import checks_table
+from pixelsnail_infer.export.verify import verify_files
+from pixelsnail_infer.runtime import load
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("model", metavar="OUT.onnx", help="the step file of an export")
+    parser.add_argument("checkpoint", metavar="CKPT", help="the checkpoint that it was made from")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the graphs run (default cpu)")
+    add_checkpoint_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify; 0 when every proof holds. Raises `VerificationError` when one fails."""
+    checkpoint = load_checkpoint(args.checkpoint, options=checkpoint_options(args))
+    with load(args.model, device=args.device) as sampler:
+        manifest = sampler.manifest
+        found = hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest()
+        if found != manifest.checkpoint.sha256:
+            raise VerificationError(f"{args.model} was made from another checkpoint (sha256 "
+                                    f"{manifest.checkpoint.sha256[:12]}…, {args.checkpoint} has {found[:12]}…).")
+        reference = Reference(checkpoint.module, lambda m, pixels, **given: m(pixels, **given), manifest.shape,
+                              manifest.levels, conditions_of(checkpoint))
+        checks = verify_files(sampler, reference, lambda line: print(line, file=sys.stderr, flush=True))
+    print(checks_table(checks))
+    return 0
