@@ -44,15 +44,16 @@ def staged_rows(program: Program, inputs: Mapping[str, torch.Tensor], kept: dict
 class _Run:
     def __init__(self, program: Program, inputs: Mapping[str, torch.Tensor], kept: dict[Node, Kept]) -> None:
         self.program, self.inputs, self.kept = program, inputs, kept
-        self.codes = inputs[program.pixel.attrs["name"]]
+        self.codes = full_value(program.pixel, {}, inputs)  # [B, H, W, *channels]
         self.fixed: dict[Node, torch.Tensor] = {}  # constants and prologue, whole
         for node in program.of(Stage.CONSTANT, Stage.PROLOGUE):
             self.fixed[node] = full_value(node, self.fixed, inputs)
         height, width = program.shape
         batch = self.codes.shape[0]
-        self.store = {node: torch.full((batch, height, width, *node.channels), -(1 << 40) if not
-                                       node.dtype.is_floating_point else float("nan"), dtype=node.dtype)
-                      for node in kept}
+        self.store: dict[Node, torch.Tensor] = {}
+        for node in kept:
+            empty = torch.empty((batch, height, width, *node.channels), dtype=node.dtype)
+            self.store[node] = empty.fill_(self._unknown(empty))
         self.products = {mix: {dot for dot, _ in key_products(mix)} for mix in program.support}
         self.row: dict[Node, torch.Tensor] = {}  # [B, W, ...]
         self.step: dict[Node, torch.Tensor] = {}  # [B, 1, ...]
@@ -67,7 +68,7 @@ class _Run:
                 self._keep(node, self.row[node], i, slice(0, width))
             for j in range(width):
                 self.step = {}
-                for node in self.program.of(Stage.BEFORE, Stage.AFTER):
+                for node in self.program.of(Stage.BEFORE) + self.program.of(Stage.AFTER):
                     value = self._value(node, i, slice(j, j + 1))
                     self.step[node] = self._guarded(node, value, i, j)
                     self._keep(node, self.step[node], i, slice(j, j + 1))
@@ -91,7 +92,7 @@ class _Run:
         if node.op == "input":
             i, j = i + self._moved(node)[0], columns.start + self._moved(node)[1]
             width = columns.stop - columns.start
-            return window(self.codes[..., None], (i, j), (1, width), torch.zeros((), dtype=node.dtype))[:, 0, :, 0]
+            return window(self.codes, (i, j), (1, width), torch.zeros((), dtype=node.dtype))[:, 0]
         if node.op in TAPPED:
             return tap_sum(node, lambda offset: self._read(node, offset, i, columns))
         if node.op == "upsample":  # behind the prologue's cut
@@ -129,7 +130,18 @@ class _Run:
             return window(self.row[source][:, None], (0, columns.start + dx), (1, width), border)[:, 0]
         if (dy, dx) == (0, 0):
             return self.step[source]
-        return window(self.store[source], (i + dy, columns.start + dx), (1, width), border)[:, 0]
+        value = window(self.store[source], (i + dy, columns.start + dx), (1, width), border)[:, 0]
+        return value if self._covered(node, source, dy, dx) else torch.full_like(value, self._unknown(value))
+
+    def _covered(self, node: Node, source: Node, dy: int, dx: int) -> bool:
+        """Whether the state that is kept of `source` holds this offset for the graph that computes `node`."""
+        entry = self.kept[source]
+        told = entry.row_reads if self.program.stage[node] <= Stage.ROW else entry.step_reads
+        return told and -dy <= entry.rows and -dx <= entry.left and dx <= entry.right
+
+    @staticmethod
+    def _unknown(value: torch.Tensor) -> float:
+        return float("nan") if value.is_floating_point() else -(1 << 40)
 
     def _all(self, node: Node, i: int, columns: slice) -> torch.Tensor:
         """A cache as far as it is filled; zero where attention does not reach (0 times NaN would be NaN)."""
@@ -137,6 +149,9 @@ class _Run:
         if source in self.fixed:
             return self.fixed[source]
         value = self.store[source]
+        if not self.kept[source].inclusive:  # then this position's own entry is not written yet when it is read
+            value = value.clone()
+            value[:, i, columns] = self._unknown(value)
         reached = self._reached(node, i, columns).view(1, *self.program.shape, *(1,) * len(source.channels))
         return torch.where(reached, value, torch.zeros_like(value))
 

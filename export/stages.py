@@ -13,7 +13,7 @@ from enum import IntEnum
 import torch
 
 from pixelsnail_infer.errors import ModelError, UnsupportedOpError
-from pixelsnail_infer.export.availability import availability
+from pixelsnail_infer.export.availability import availability, key_products
 from pixelsnail_infer.export.canonical import Canonical
 from pixelsnail_infer.export.fields import TAPPED, Edge, Node, Offset, reads, topological
 from pixelsnail_infer.export.support import Support
@@ -137,15 +137,22 @@ def _split(program: Program, node: Node) -> None:
     node.op, node.inputs, node.attrs = "map", [Edge(row), Edge(step)], {"fn": "add", "params": {}}
 
 
+def _reach(program: Program, node: Node) -> list[Offset]:
+    """How far an attention product reads its keys or values, as far as that matters to the result."""
+    mixes = [mix for mix in program.support if mix is node or any(dot is node for dot, _ in key_products(mix))]
+    lags = [program.support[mix].values if mix is node else program.support[mix].keys for mix in mixes]
+    return [lag for lag in lags if lag is not None]
+
+
 def _check(program: Program) -> None:
     """Every read must find its source computed."""
     for node in program.order:
         for edge in node.inputs:
             source = edge.source
-            if not source.pixel or edge.keys:
+            if not source.pixel:
                 continue
             early = program.stage[source] <= Stage.ROW
-            for dy, dx in reads(node, edge):
+            for dy, dx in _reach(program, node) if edge.keys else reads(node, edge):
                 if dy > 0 or (dy == 0 and dx > 0 and not early):
                     raise UnsupportedOpError(
                         f"{node.where} reads {source.where} {'a row' if dy > 0 else 'columns'} ahead, at offset ({dy:+d}, "

@@ -78,8 +78,12 @@ def leaks(net: Network, shape: Shape, step: int = 3) -> list[tuple[int, int]]:
     with torch.no_grad():
         before = module(*given).flatten(2)
         for start in range(0, shape[0] * shape[1], step):
-            codes = given[0].clone().flatten(1)
-            codes[:, start:] = (codes[:, start:] + 1 + torch.randint(LEVELS - 1, codes[:, start:].shape)) % LEVELS
+            codes = given[0].clone().flatten(-2)
+            later = codes[..., start:]
+            if codes.is_floating_point():
+                later += torch.randn_like(later)
+            else:
+                later.copy_((later + 1 + torch.randint(LEVELS - 1, later.shape)) % LEVELS)
             after = module(codes.view_as(given[0]), *given[1:]).flatten(2)
             moved = (after - before).abs().amax((0, 1))[: start + 1] > 1e-12
             found += [(start, int(p)) for p in moved.nonzero()]

@@ -31,9 +31,10 @@ class Network:
     name: str
     make: Callable[[Shape], nn.Module]
     shapes: tuple[Shape, ...]
-    conditions: Callable[[Shape], tuple[InputSpec, ...]]
+    conditions: Callable[[Shape], tuple[InputSpec, ...]] = lambda shape: ()
     error: type[Exception] | None = None
     says: tuple[str, ...] = ()
+    pixels: Callable[[Shape], InputSpec] = lambda shape: InputSpec("pixels", shape, torch.int64, LEVELS)
 
     def module(self, shape: Shape) -> nn.Module:
         """A module with random weights (the same at every call), float64, in eval mode."""
@@ -48,28 +49,26 @@ class Network:
         return module.double().eval()
 
     def inputs(self, shape: Shape) -> tuple[InputSpec, ...]:
-        return (InputSpec("pixels", shape, torch.int64, LEVELS), *self.conditions(shape))
+        return (self.pixels(shape), *self.conditions(shape))
 
 
-def network(*, shapes: tuple[Shape, ...] = CANVASES,
-            conditions: Callable[[Shape], tuple[InputSpec, ...]] = lambda shape: ()) -> Callable[..., Any]:
+def network(*, shapes: tuple[Shape, ...] = CANVASES, **inputs: Any) -> Callable[..., Any]:
     """Register a factory as a network that must pass."""
 
     def register(make: Callable[[Shape], nn.Module]) -> Callable[[Shape], nn.Module]:
         assert make.__name__ not in NETWORKS
-        NETWORKS[make.__name__] = Network(make.__name__, make, shapes, conditions)
+        NETWORKS[make.__name__] = Network(make.__name__, make, shapes, **inputs)
         return make
 
     return register
 
 
-def leak(error: type[Exception], *says: str, shape: Shape = (4, 5),
-         conditions: Callable[[Shape], tuple[InputSpec, ...]] = lambda shape: ()) -> Callable[..., Any]:
+def leak(error: type[Exception], *says: str, shape: Shape = (4, 5)) -> Callable[..., Any]:
     """Register a factory as a network that must be refused with `error`, whose message says all of `says`."""
 
     def register(make: Callable[[Shape], nn.Module]) -> Callable[[Shape], nn.Module]:
         assert make.__name__ not in LEAKS
-        LEAKS[make.__name__] = Network(make.__name__, make, (shape,), conditions, error, says)
+        LEAKS[make.__name__] = Network(make.__name__, make, (shape,), error=error, says=says)
         return make
 
     return register

@@ -130,18 +130,6 @@ for _weigh in INCLUSIVE:
 
 
 @network()
-def future_maximum_of_strict_keys(shape: Shape) -> nn.Module:
-    """The maximum runs over keys of all positions, and cancels but for the +1e-6: keys that see rows above only."""
-    def run(m: Sketch, x: Tensor) -> Tensor:
-        y = F.elu(m.first(hot(x)))
-        return m.out(F.elu(y + m.attention(y, torch.zeros_like(y) + m.above)))
-    sketch = Sketch(run, first=First(), attention=Attention(strict(shape), exp_with_future_maximum, value=WIDTH),
-                    out=head())
-    sketch.register_buffer("above", torch.randn(1, WIDTH, *shape))
-    return sketch
-
-
-@network()
 def widths_that_differ(shape: Shape) -> nn.Module:
     return attending(Attention(strict(shape), start_mask, heads=2, key=4, value=6), 6)
 
@@ -185,6 +173,19 @@ def over_rows_above(shape: Shape) -> nn.Module:
         return m.out(F.elu(m.next(m.attention(v, v)) + m.first(hot(x))))
     return Sketch(run, v=conv(LEVELS, kernel=(2, 3)), next=conv(4), first=First(), out=head(),
                   attention=Attention(rows_above(shape), zero_by_mask))
+
+
+@network(shapes=((4, 5), (2, 3)))
+def over_rows_up_to_its_own(shape: Shape) -> nn.Module:
+    """Keys of the query's whole row, later columns too, which see rows above only: known before the row starts."""
+    row = torch.arange(shape[0] * shape[1]) // shape[1]
+
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        v = F.elu(m.v(F.pad(hot(x), [1, 1, 2, 0])[:, :, : x.shape[1] + 1]))
+        y = m.first(hot(x))
+        return m.out(F.elu(m.own(v, v) + m.other(y, v) + y))
+    attentions = {name: Attention(row[None] <= row[:, None], plain_fill, value=WIDTH) for name in ("own", "other")}
+    return Sketch(run, v=conv(LEVELS, kernel=(2, 3)), first=First(), out=head(), **attentions)
 
 
 @network()

@@ -133,7 +133,7 @@ def linear_on_a_sequence(shape: Shape) -> nn.Module:
     return Sketch(run, first=First(), lin=nn.Linear(WIDTH, WIDTH), next=DownRight(), out=head())
 
 
-@network()
+@network(shapes=((4, 5), (2, 3)))
 def einsum_linear(shape: Shape) -> nn.Module:
     def run(m: Sketch, x: Tensor) -> Tensor:
         y = F.elu(m.first(hot(x)))

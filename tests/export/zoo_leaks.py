@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
 
 from .zoo import LEVELS, WIDTH, DownRight, First, Masked, Shape, Sketch, conv, head, hot, leak, right
-from .zoo_attention import Attention, additive_billion, attending, plain_fill, start_mask, strict
+from .zoo_attention import Attention, additive_billion, attending, exp_with_future_maximum, inclusive, plain_fill, start_mask, strict
 
 
 @leak(NotCausalError, "module 'first'", "convolution", "(row +0, column +0)")
@@ -37,11 +37,10 @@ def mask_of_the_future(shape: Shape) -> nn.Module:
 
 @leak(NotCausalError, "module 'attention'", "mask")
 def mask_one_too_far(shape: Shape) -> nn.Module:
-    places = shape[0] * shape[1]
     def run(m: Sketch, x: Tensor) -> Tensor:
         return m.out(m.attention(F.elu(m.first(hot(x))), hot(x)))
     return Sketch(run, first=First(), out=head(4),
-                  attention=Attention(torch.ones(places, places).tril().bool(), plain_fill, keys_from=LEVELS))
+                  attention=Attention(inclusive(shape), plain_fill, keys_from=LEVELS))
 
 
 @leak(NotCausalError, "module 'attention'", "query 0", "fully masked")
@@ -52,6 +51,25 @@ def fully_masked_first_query(shape: Shape) -> nn.Module:
 @leak(NotCausalError, "module 'attention'", "fully masked")
 def additive_mask_of_the_first_query(shape: Shape) -> nn.Module:
     return attending(Attention(strict(shape), lambda s, mask: torch.softmax(s - 1e10 * (1 - mask.type_as(s)), -1)))
+
+
+@leak(NotCausalError, "module 'attention'", "mask")
+def maximum_over_the_future(shape: Shape) -> nn.Module:
+    """The maximum cancels but for the +1e-6 of the divisor: small, but a leak."""
+    return attending(Attention(strict(shape), exp_with_future_maximum))
+
+
+@leak(UnsupportedOpError, "module 'attention'", "ahead")
+def keys_ahead(shape: Shape) -> nn.Module:
+    """Causal, but queries attend to the next position, whose key sees pixels three columns before."""
+    places = shape[0] * shape[1]
+    beside = torch.eye(places).bool() | torch.eye(places).roll(1, 1).bool()
+    beside[shape[1] - 1:: shape[1]] = torch.eye(places)[shape[1] - 1:: shape[1]].bool()  # not across rows
+
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        z = F.elu(right(m.a(hot(x)), 3))
+        return m.out(F.elu(m.attention(m.first(hot(x)), z)))
+    return Sketch(run, a=conv(LEVELS), first=First(), out=head(4), attention=Attention(beside, plain_fill))
 
 
 @leak(NotCausalError, "module 'mix'", "(row +0, column +0)")
