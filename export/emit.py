@@ -188,7 +188,8 @@ class Scope(ABC):
         w, full = self.writer, []
         like = next((a for e, a in zip(node.inputs, args, strict=True) if e.source.op != "const"), args[0])
         for edge, arg in zip(node.inputs, args, strict=True):
-            if edge.source.op == "const" or (edge.source.frame is None and self.lead == 2 and node.frame is not None):
+            const = edge.source.op == "const" and edge.source not in self.values  # else it came with its slots
+            if const or (edge.source.frame is None and self.lead == 2 and node.frame is not None):
                 lead = w.op("Shape", like, start=0, end=self._lead(node))
                 arg = w.op("Expand", arg, w.op("Concat", lead, w.constant(list(edge.source.channels)), axis=0))
             full.append(arg)

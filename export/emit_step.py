@@ -134,14 +134,13 @@ class StepScope(Scope):
         past = self._past(node)
         if node.op == "shift":
             return self._shifted(node, source) if past else self.value(source)
-        taps, parts = node.attrs["taps"], []
+        taps, bias, parts = node.attrs["taps"], node.attrs["bias"], []
+        if node.op == "linear" and not past and bias is not None and len(source.channels) == 1:
+            return self.dense(self.value(source), taps[0, 0].T, bias, vector=True)
         if past:
             parts.append(self._weighted(node, self.pieces[node], [taps[o] for o in past]))
         if (0, 0) in taps:
             parts.append(self._here(node, source, taps[0, 0]))
-        bias = node.attrs["bias"]
-        if len(parts) == 1 and bias is not None and node.op == "linear" and not past and len(source.channels) == 1:
-            return self.dense(self.value(source), taps[0, 0].T, bias, vector=True)
         total = parts[0] if len(parts) == 1 else w.op("Add", *parts)
         return total if bias is None else w.op("Add", total, w.constant(bias))
 
