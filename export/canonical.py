@@ -106,6 +106,8 @@ def _constant(like: Node, value: torch.Tensor) -> Node:
 
 
 def _shift(node: Node, box: Box, shape: tuple[int, int]) -> Offset:
+    if node.op == "input":
+        return 0, 0  # a pixel is at its own position
     dy, dx = box[1] - shape[0], box[3] - shape[1]
     if box[0] < dy or box[2] < dx:
         raise UnsupportedOpError(
