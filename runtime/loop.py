@@ -30,9 +30,10 @@ def draw_rows(manifest: Manifest, batch: Batch, request: Request, first: int) ->
 
 
 def replay_rows(
-    manifest: Manifest, batch: Batch, codes: NDArray[np.int64], twice: bool
+    manifest: Manifest, batch: Batch, codes: NDArray[np.int64], first: int, twice: bool
 ) -> Iterator[NDArray[np.float32]]:
-    """Feed `codes` [B, H, W] to the row and step graphs; yields the logits of each row, float32 [B, W, L], fresh.
+    """Feed rows `first` … H-1 of `codes` [B, H, W] to the row and step graphs; the states stand before row `first`.
+    Yields the logits of each row, float32 [B, W, L], fresh.
 
     With `twice` every graph runs a second time, and `VerificationError` is raised unless results and states stay the
     same to the bit and finite.
@@ -40,7 +41,7 @@ def replay_rows(
     for name in ("temperature", "noise"):
         batch.write(name, 0)
     step, logits = batch.bound("step"), batch.buffers["logits"]
-    for i in range(manifest.height):
+    for i in range(first, manifest.height):
         _write_given(batch, codes[:, i], np.ones((batch.size, manifest.width), bool))
         batch.run_row(i)
         if twice:

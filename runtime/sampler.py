@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -107,22 +107,36 @@ class Sampler:
         return codes
 
     def replay(
-        self, codes: ArrayLike, *, twice: bool = False, max_batch: int | None = None, **conditions: Any
+        self,
+        codes: ArrayLike,
+        *,
+        known_rows: int = 0,
+        twice: bool = False,
+        max_batch: int | None = None,
+        **conditions: Any,
     ) -> NDArray[np.float32]:
         """The logits that `sample` sees when it draws `codes`: float32 [n, H, W, L], through the row and step graphs.
 
-        `codes` is int [n, H, W] (or [H, W], one image). `twice` runs every graph a second time and raises
-        `VerificationError` unless results and states stay the same to the bit; it is slow, and meant for verification.
+        `codes` is int [n, H, W] (or [H, W], one image). The first `known_rows` rows (0 … H) are filled in by the score
+        graph instead, as `sample` does with known rows; their logits are NaN. `twice` runs every graph a second time
+        and raises `VerificationError` unless results and states stay the same to the bit; it is slow, and meant for
+        verification.
         """
         checked = check_codes(self._manifest, codes)
         resolved = resolve_conditions(self._manifest, conditions, len(checked))
         limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
-        logits = np.empty((*checked.shape, self._manifest.levels), np.float32)
+        first = count(known_rows, "known_rows") if known_rows else 0
+        if first > self._manifest.height:
+            raise RequestError(f"known_rows is {first}, expected an integer from 0 to {self._manifest.height}.")
+        logits = np.full((*checked.shape, self._manifest.levels), np.nan, np.float32)
         with self._calls:
             for images in _split(len(checked), limit):
                 batch = self._batch_of(images.stop - images.start)
-                batch.begin({name: held[images] for name, held in resolved.items()})
-                for i, row in enumerate(replay_rows(self._manifest, batch, checked[images], twice)):
+                held = {name: array[images] for name, array in resolved.items()}
+                batch.begin(held)
+                if first:
+                    self._fill(batch, checked[images], first, held)
+                for i, row in enumerate(replay_rows(self._manifest, batch, checked[images], first, twice), first):
                     logits[images, i] = row
         return logits
 
@@ -202,14 +216,14 @@ class Sampler:
         batch = self._batch_of(request.n)
         batch.begin(request.conditions)
         if known:
-            self._fill(batch, request, known)
+            self._fill(batch, request.given, known, request.conditions)
         yield from draw_rows(self._manifest, batch, request, known)
 
-    def _fill(self, batch: Batch, request: Request, known: int) -> None:
-        """Set the states as `known` leading rows leave them, by the score graph."""
-        for images in _split(request.n, SCORE_BATCH):
+    def _fill(self, batch: Batch, codes: NDArray[np.int64], known: int, conditions: Mapping[str, NDArray[Any]]) -> None:
+        """Set the states as the `known` leading rows of `codes` [B, H, W] leave them, by the score graph."""
+        for images in _split(len(codes), SCORE_BATCH):
             score = self._pass_of(images.stop - images.start)
-            score.run(request.given[images], known, request[images].conditions)
+            score.run(codes[images], known, {name: held[images] for name, held in conditions.items()})
             batch.states.load(score.states(), images)
         batch.states.publish()
 
