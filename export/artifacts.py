@@ -112,7 +112,7 @@ class Artifacts:
         weights["step"] = writer.weights
         self.weights, self.step = weights, writer.model({})
         program, prologue = self.compiled.program, self.compiled.prologue
-        width = max(1, sum(_count(node.channels) for node in exported(program)))
+        width = max(1, sum(_count(node.channels) for node in exported(program, self.compiled.layout.stacks)))
         specs = tuple(PrologueSpec(prologue.name(n), tuple(prologue.shape(n)), prologue.dtype(n, "float32"))
                       for n in prologue.crossing)
         parameters = replace(manifest.parameters, per_image=weights.get("prologue", 0), per_row=weights["row"],

@@ -95,9 +95,9 @@ class Scope(ABC):
     def _channels(self, node: Node, args: list[str]) -> str:
         w, attrs, lead = self.writer, node.attrs, self._lead(node)
         if node.op == "cat":
-            return w.op("Concat", *self._full(node, args), axis=lead + attrs["axis"])
+            return w.op("Concat", *self.full(node, args), axis=lead + attrs["axis"])
         if node.op == "slice":
-            return self._slice(node, args[0], lead)
+            return self.cut(node, args[0], lead)
         if node.op == "reshape":
             return w.op("Reshape", args[0], w.constant(self.shape(node)))
         if node.op == "permute":
@@ -183,19 +183,22 @@ class Scope(ABC):
         moved = w.op("Squeeze", value, w.constant([2 + rank]))
         return w.op("Transpose", moved, perm=[0, 1 + rank, *range(1, 1 + rank)])
 
-    def _full(self, node: Node, args: list[str]) -> list[str]:
+    def full(self, node: Node, args: list[str]) -> list[str]:
         """Operands of a concatenation, which does not broadcast over slots and positions."""
         w, full = self.writer, []
         like = next((a for e, a in zip(node.inputs, args, strict=True) if e.source.op != "const"), args[0])
         for edge, arg in zip(node.inputs, args, strict=True):
-            const = edge.source.op == "const" and edge.source not in self.values  # else it came with its slots
-            if const or (edge.source.frame is None and self.lead == 2 and node.frame is not None):
+            if self.broadcasts(edge.source, node):
                 lead = w.op("Shape", like, start=0, end=self._lead(node))
                 arg = w.op("Expand", arg, w.op("Concat", lead, w.constant(list(edge.source.channels)), axis=0))
             full.append(arg)
         return full
 
-    def _slice(self, node: Node, arg: str, lead: int) -> str:
+    def broadcasts(self, source: Node, node: Node) -> bool:
+        """Whether an operand lacks the slot axis or the positions that `node` has."""
+        return source.frame is None and (source.op == "const" or (self.lead == 2 and node.frame is not None))
+
+    def cut(self, node: Node, arg: str, lead: int) -> str:
         """One of the pieces that a source is cut into: all of them come from one Split where they tile it."""
         w, axis, source = self.writer, node.attrs["axis"], node.inputs[0].source
         total = source.channels[axis]

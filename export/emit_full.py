@@ -84,6 +84,9 @@ class FullScope(Scope):
         mask = inside.reshape(1, -1, *(1,) * len(node.channels))
         return w.op("Where", w.constant(mask), value, w.constant(self.border(node).expand(node.channels)))
 
+    def broadcasts(self, source: Node, node: Node) -> bool:
+        return source.op == "const" or super().broadcasts(source, node)
+
     def border(self, node: Node) -> torch.Tensor:
         """What reads outside a canvas value's frame find."""
         return self.program.border.get(node, torch.zeros((), dtype=node.dtype)).to(node.dtype)

@@ -10,14 +10,18 @@ from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.layout import Layout
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 from pixelsnail_infer.export.prologue import Prologue
+from pixelsnail_infer.export.stack import Stacks
 from pixelsnail_infer.export.stages import Program, Stage
 
 __all__ = ["RowScope", "exported", "write_row"]
 
 
-def exported(program: Program) -> list[Node]:
-    """Positional values of the row stage or before that the step reads: the row result, in this order."""
-    found: dict[Node, None] = {}
+def exported(program: Program, stacks: Stacks) -> list[Node]:
+    """Positional values of the row stage or before that the step reads: the row result, in this order.
+
+    Values that the step uses as one stack come first and lie side by side.
+    """
+    found: dict[Node, None] = {node: None for row in stacks.rows for node in row}
     for node in program.of(Stage.BEFORE, Stage.AFTER):
         for edge in node.inputs:
             source = edge.source
@@ -31,8 +35,8 @@ def write_row(program: Program, layout: Layout, prologue: Prologue, writer: Grap
     """Fill `writer` with the row graph."""
     scope = RowScope(program, layout, prologue, writer)
     scope.emit(program.of(Stage.ROW))
-    parts = [scope.flat(node) for node in exported(program)]
-    width = sum(_size(node) for node in exported(program))
+    parts = [scope.flat(node) for node in exported(program, layout.stacks)]
+    width = sum(_size(node) for node in exported(program, layout.stacks))
     if not parts:
         parts, width = [scope.nothing()], 1
     packed = writer.op("Concat", *parts, axis=2) if len(parts) > 1 else writer.op("Identity", parts[0])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 
 from pixelsnail_infer.export.draw import write_draw
 from pixelsnail_infer.export.emit import Scope
 from pixelsnail_infer.export.emit_canvas import declare, gather, row_start, scatter
+from pixelsnail_infer.export.emit_maps import emit_map
 from pixelsnail_infer.export.emit_row import exported, look_up
 from pixelsnail_infer.export.fields import Node, reads
 from pixelsnail_infer.export.layout import Canvas, Layout
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 from pixelsnail_infer.export.prologue import Prologue
+from pixelsnail_infer.export.stack import Stack
 from pixelsnail_infer.export.stages import Program, Stage
 
 __all__ = ["write_step"]
@@ -35,15 +36,6 @@ def write_step(program: Program, layout: Layout, prologue: Prologue, writer: Gra
     scope.write_states()
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A run of canvas cells that one node reads: `count` from `start` in the gathered cells of its canvas."""
-
-    canvas: Canvas
-    start: int
-    count: int
-
-
 class StepScope(Scope):
     """A point scope: `[B, *channels]`."""
 
@@ -54,21 +46,25 @@ class StepScope(Scope):
         super().__init__(program, writer)
         self.layout, self.prologue = layout, prologue
         self.row, self.col = writer.input("row", "int64", ["B"]), writer.input("col", "int64", [1])
-        self.written: set[str] = set()
         self.pieces: dict[Node, str] = {}
+        self.stacks = layout.stacks
+        self.stacked: dict[int, str] = {}  # by id of a stack, or of a list of row values
         self._unpack()
         self._gather()
 
     def _unpack(self) -> None:
-        """The row result's column, cut into its values."""
-        w, nodes = self.writer, exported(self.program)
-        sizes = [math.prod(node.channels) for node in nodes]
+        """The row result's column, cut into its values; those of a stack stay together."""
+        w, rows = self.writer, self.stacks.rows
+        singles = exported(self.program, self.stacks)[sum(len(row) for row in rows):]
+        sizes = [sum(math.prod(n.channels) for n in row) for row in rows] + [math.prod(n.channels) for n in singles]
         result = w.input("row_result", w.precision, ["B", self.program.shape[1], max(sum(sizes), 1)])
-        if not nodes:
+        if not sizes:
             return
         packed = w.op("Squeeze", w.op("Gather", result, self.col, axis=1), w.constant([1]))
-        parts = w.ops("Split", len(nodes), packed, w.constant(sizes), axis=1) if len(nodes) > 1 else [packed]
-        for node, part in zip(nodes, parts, strict=True):
+        parts = w.ops("Split", len(sizes), packed, w.constant(sizes), axis=1) if len(sizes) > 1 else [packed]
+        for row, part in zip(rows, parts, strict=False):
+            self.stacked[id(row)] = part
+        for node, part in zip(singles, parts[len(rows):], strict=True):
             if len(node.channels) != 1:
                 part = w.op("Reshape", part, w.constant([0, *node.channels]))
             self.values[node] = part if node.dtype.is_floating_point else w.cast(part, "int64")
@@ -87,13 +83,50 @@ class StepScope(Scope):
             address = w.op("Unsqueeze", address, w.constant([1]))
             address = w.op("Add", address, w.constant([[canvas.left + dx for _, dx in cells]]))  # [B, cells]
             values = gather(w, canvas, address, torch.tensor([m for m, _ in cells]))  # [B, cells, C]
-            sizes = [len(self._past(n)) for n in readers]
+            sizes = [len(self._past(n)) * canvas.channels for n in readers]
+            values = w.op("Reshape", values, w.constant([0, sum(sizes)]))
             parts = w.ops("Split", len(readers), values, w.constant(sizes), axis=1) if len(readers) > 1 else [values]
             self.pieces.update(zip(readers, parts, strict=True))
 
     def _past(self, node: Node) -> list[tuple[int, int]]:
         """The offsets at which a node reads its source's past in this row."""
         return [o for o in reads(node, node.inputs[0]) if o != (0, 0)] if node.inputs[0].source.pixel else []
+
+    def emit(self, nodes: list[Node]) -> None:
+        for node in nodes:
+            if node in self.stacks.of:
+                self._stack(self.stacks.of[node][0])
+            else:
+                super().emit([node])
+
+    def value(self, node: Node) -> str:
+        if node in self.stacks.of and node not in self.values:
+            stack, _ = self.stacks.of[node]
+            size = math.prod(node.channels)
+            parts = self.writer.ops("Split", len(stack.members), self._stack(stack),
+                                    self.writer.constant([size] * len(stack.members)), axis=1)
+            for member, part in zip(stack.members, parts, strict=True):
+                self.values[member] = part if len(member.channels) == 1 else \
+                    self.writer.op("Reshape", part, self.writer.constant([0, *member.channels]))
+        return super().value(node)
+
+    def _stack(self, stack: Stack) -> str:
+        """All members side by side, `[B, members * channels]`."""
+        if id(stack) not in self.stacked:
+            self.stacked[id(stack)] = self._stack_members(stack)
+        return self.stacked[id(stack)]
+
+    def _stack_members(self, stack: Stack) -> str:
+        w, node, count = self.writer, stack.members[0], len(stack.members)
+        if not stack.operands:
+            return w.op("Concat", *(self.tapped(member) for member in stack.members), axis=1)
+        args = [self._stack(o) if isinstance(o, Stack) else self.stacked[id(o)] for o in stack.operands]
+        if node.op == "map":
+            return emit_map(w, node.attrs["fn"], args, node.attrs.get("params", {}), node)
+        source = node.inputs[0].source.channels
+        apart = w.op("Reshape", args[0], w.constant([0, count, *source]))
+        piece = self.cut(node, apart, 2)
+        return w.op("Reshape", piece, w.constant([0, count * math.prod(node.channels)]))
 
     def positions(self) -> str:
         w = self.writer
@@ -150,17 +183,16 @@ class StepScope(Scope):
         return self.dense(self.value(source), tap.T, None)
 
     def _weighted(self, node: Node, cells: str, taps: list[torch.Tensor]) -> str:
-        """Taps applied to gathered cells `[B, taps, C]`."""
+        """Taps applied to gathered cells `[B, taps * C]`."""
         w = self.writer
         if node.op == "lookup":
-            codes = w.op("Squeeze", w.cast(cells, "int64"), w.constant([2]))
-            return look_up(w, codes, taps, 1)
-        weight = torch.cat([tap.T for tap in taps])
-        return w.op("MatMul", w.op("Reshape", cells, w.constant([0, weight.shape[0]])), w.constant(weight))
+            return look_up(w, w.cast(cells, "int64"), taps, 1)
+        return w.op("MatMul", cells, w.constant(torch.cat([tap.T for tap in taps])))
 
     def _shifted(self, node: Node, source: Node) -> str:
         w = self.writer
-        value = w.op("Reshape", self.pieces[node], w.constant([0, *source.channels]))
+        value = self.pieces[node] if len(source.channels) == 1 else \
+            w.op("Reshape", self.pieces[node], w.constant([0, *source.channels]))
         return value if source.dtype.is_floating_point else w.cast(value, "int64")
 
     def _cache_result(self, node: Node) -> str:
@@ -185,8 +217,14 @@ class StepScope(Scope):
 
     def _update(self, canvas: Canvas) -> str:
         """This position's values of all members, `[B, members, 1, C]`."""
-        w, flat = self.writer, []
+        w, flat, whole = self.writer, [], set[int]()
         for member in canvas.members:
+            stack = self.stacks.of.get(member, (None, 0))[0]
+            if stack is not None and self._together(canvas, stack):
+                if id(stack) not in whole:
+                    flat.append(self._stack(stack))
+                whole.add(id(stack))
+                continue
             value = self.value(member)
             if not member.dtype.is_floating_point:
                 value = w.cast(value, "float")
@@ -194,4 +232,12 @@ class StepScope(Scope):
                 value = w.op("Reshape", value, w.constant([0, canvas.channels]))
             flat.append(value)
         joined = w.op("Concat", *flat, axis=1) if len(flat) > 1 else flat[0]
-        return w.op("Reshape", joined, w.constant([0, len(flat), 1, canvas.channels]))
+        return w.op("Reshape", joined, w.constant([0, len(canvas.members), 1, canvas.channels]))
+
+    def _together(self, canvas: Canvas, stack: Stack) -> bool:
+        """Whether a stack's members stand side by side on a canvas."""
+        members = list(canvas.members)
+        if any(m not in members for m in stack.members):
+            return False
+        start = members.index(stack.members[0])
+        return members[start:start + len(stack.members)] == stack.members

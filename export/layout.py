@@ -14,6 +14,7 @@ import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.stack import Stacks, find_stacks
 from pixelsnail_infer.export.stages import Program, Stage
 from pixelsnail_infer.export.states import Kept
 
@@ -68,6 +69,7 @@ class Layout:
     caches: list[Cache]
     place: dict[Node, tuple[Canvas, int]]
     cache: dict[Node, Cache]
+    stacks: Stacks
 
 
 def lay_out(program: Program, kept: dict[Node, Kept]) -> Layout:
@@ -78,7 +80,9 @@ def lay_out(program: Program, kept: dict[Node, Kept]) -> Layout:
             writer = "row" if program.stage[node] <= Stage.ROW else "step"
             key = (math.prod(node.channels), _border(program, node), writer)
             groups.setdefault(key, []).append(node)
-    layout = Layout([], [], {}, {})
+    layout = Layout([], [], {}, {}, find_stacks(program))
+    for members in groups.values():
+        _gather_stacks(members, layout.stacks)
     for (channels, border, writer), members in groups.items():
         entries = [kept[m] for m in members]
         rows = max(1, max(e.rows for e in entries)) + (writer == "row")
@@ -95,6 +99,16 @@ def lay_out(program: Program, kept: dict[Node, Kept]) -> Layout:
             layout.caches.append(cache)
             layout.cache[node] = cache
     return layout
+
+
+def _gather_stacks(members: list[Node], stacks: Stacks) -> None:
+    """Sort so that the members of a stack stand side by side, where its first one stood."""
+    place = {member: k for k, member in enumerate(members)}
+    first: dict[int, int] = {}
+    for member in members:
+        if member in stacks.of:
+            first.setdefault(id(stacks.of[member][0]), place[member])
+    members.sort(key=lambda m: (first[id(stacks.of[m][0])], stacks.of[m][1]) if m in stacks.of else (place[m], 0))
 
 
 def _border(program: Program, node: Node) -> float:

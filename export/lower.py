@@ -7,7 +7,7 @@ a later sum over the other one's positions proves the contrary, and the walk sta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,7 @@ def _walk(trace: Trace, pixels: str, state: Lowering) -> Node:
 
     for number, spec in enumerate(trace.inputs):
         state.values[number] = _input(spec.name, spec.shape, spec.dtype, spec.levels, spec.name == pixels, state.shape)
-    for item in trace.nodes:
+    for item in _live(trace):
         handler: Callable[[Lowering, TraceNode], Any] | None = HANDLERS.get(item.op)
         if handler is None:
             raise UnsupportedOpError(
@@ -81,6 +81,26 @@ def _walk(trace: Trace, pixels: str, state: Lowering) -> Node:
         for index, value in zip(item.outputs, results, strict=False):
             state.values[index] = value
     return _output(state.values[trace.output.index], state)
+
+
+def _live(trace: Trace) -> list[TraceNode]:
+    """The operations that the output needs; what a forward computes only for its shape is left out."""
+    needed, kept = {trace.output.index}, []
+    for item in reversed(trace.nodes):
+        if needed.intersection(item.outputs):
+            kept.append(item)
+            needed.update(_references((item.args, item.kwargs)))
+    return kept[::-1]
+
+
+def _references(tree: Any) -> Iterator[int]:
+    if isinstance(tree, Ref):
+        yield tree.index
+    elif isinstance(tree, (list, tuple)):
+        for item in tree:
+            yield from _references(item)
+    elif isinstance(tree, dict):
+        yield from _references(tuple(tree.values()))
 
 
 def _input(name: str, shape: tuple[int, ...], dtype: torch.dtype, levels: int | None, pixel: bool,

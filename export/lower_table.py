@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from pixelsnail_infer.errors import NotCausalError, UnsupportedOpError
+from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
 from pixelsnail_infer.export import lower_contract, lower_layout
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lower import Lowering, positionwise
 from pixelsnail_infer.export.lower_elementwise import elementwise
-from pixelsnail_infer.export.trace import TraceNode
+from pixelsnail_infer.export.trace import BatchInt, TraceNode
 from pixelsnail_infer.export.views import Atom, View, size_of
 
 __all__ = ["HANDLERS"]
@@ -29,6 +29,8 @@ def _tensor(value: Any, like: torch.dtype) -> View | torch.Tensor:
     """A number among operands as a constant."""
     if isinstance(value, (View, torch.Tensor)):
         return value
+    if isinstance(value, BatchInt):
+        raise ModelError("the network computes with its batch size; its logits would depend on their neighbours.")
     return torch.tensor(value, dtype=like if like.is_floating_point or isinstance(value, int) else torch.float64)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pixelsnail_infer.distributions import log_softmax
+from pixelsnail_infer.distributions import draw, log_softmax
 from pixelsnail_infer.errors import NotCausalError, VerificationError
 from pixelsnail_infer.export.compile import Compiled
 from pixelsnail_infer.export.interpret import staged_rows
@@ -23,7 +23,7 @@ __all__ = ["Check", "verify_before", "verify_files"]
 
 EXACT, CLOSE = 1e-9, 1e-4
 BATCHES = (1, 3)
-SECONDS = 30.0  # of the interpreter, per batch size; it then stops at the end of a row and says so
+SECONDS = 15.0  # of the interpreter, per batch size; it then stops at the end of a row and says so
 PROBES = 6  # oracle positions on canvases too large to try them all
 
 
@@ -63,8 +63,9 @@ def verify_files(sampler: Sampler, reference: Reference, say: Callable[[str], No
         checks.append(_replay(sampler, codes, conditions, logits, twice=batch == 1))
         say(f"score graph, batch {batch}")
         checks.append(_score(sampler, codes, conditions, logits))
+    checks += _continued(sampler, codes, conditions, logits, say)
     say("drawing, and confirming every draw by one PyTorch forward")
-    checks.append(_drawn(sampler, reference))
+    checks += [_drawn(sampler, reference), _filtered(sampler, reference)]
     return _passed(checks)
 
 
@@ -134,17 +135,44 @@ def _score(sampler: Sampler, codes: NDArray[np.int64], conditions: Mapping[str, 
     return Check(f"score, batch {len(codes)}", worst, CLOSE, codes[0].size, "every position")
 
 
+def _continued(sampler: Sampler, codes: NDArray[np.int64], conditions: Mapping[str, Any], logits: NDArray[Any],
+               say: Callable[[str], None]) -> list[Check]:
+    """Replay from the states that the score graph leaves after some rows, as completion does."""
+    height, width = codes.shape[1:]
+    checks = []
+    for rows in sorted({height // 2, height - 1} - {0}):
+        say(f"replay after {rows} rows by the score graph")
+        found = sampler.replay(codes, known_rows=rows, **conditions)[:, rows:]
+        worst = float(np.abs(found - logits[:, rows:]).max() / logits.std())
+        left = (height - rows) * width
+        checks.append(Check(f"replay after {rows} rows", worst, CLOSE, left, "rows before by the score graph"))
+    return checks
+
+
 def _drawn(sampler: Sampler, reference: Reference, count: int = 3, seed: int = 0) -> Check:
     """Draw, then confirm every draw from one PyTorch forward on the result and the same noise."""
     _, conditions = reference.inputs(count, 30)
     codes = sampler.sample(count, seed=seed, **conditions)
     logits = reference.logits(codes, conditions)
-    keys = image_keys(seed, count)
-    height, width = reference.shape
-    noise = np.stack([gumbel_row(keys, i, width, reference.levels) for i in range(height)], axis=1)
-    scores = logits + noise
+    scores = logits + _noise(reference, seed, count)
     chosen = np.take_along_axis(scores, codes[..., None], -1)[..., 0]
     behind = (scores.max(-1) - chosen) / logits.std()
     flips = int((behind > 0).sum())
     detail = f"{count} images, {flips} near-ties flipped" if flips else f"{count} images, every draw the same"
     return Check("drawn", float(behind.max()), 2 * CLOSE, codes[0].size, detail)
+
+
+def _filtered(sampler: Sampler, reference: Reference, count: int = 2, seed: int = 1) -> Check:
+    """The same with top-k and top-p: which draws differ from the slow reference of `distributions`."""
+    _, conditions = reference.inputs(count, 31)
+    top_k, top_p = max(1, reference.levels // 2), 0.9
+    codes = sampler.sample(count, seed=seed, top_k=top_k, top_p=top_p, **conditions)
+    expected = draw(reference.logits(codes, conditions), _noise(reference, seed, count), 1.0, top_k, top_p)
+    other = float((codes != expected).mean())
+    return Check("drawn, filtered", other, 0.01, codes[0].size, f"{count} images, share of other draws; k {top_k}, p {top_p}")
+
+
+def _noise(reference: Reference, seed: int, count: int) -> NDArray[np.float32]:
+    """The noise of `count` images, `[n, H, W, levels]`."""
+    keys, (height, width) = image_keys(seed, count), reference.shape
+    return np.stack([gumbel_row(keys, i, width, reference.levels) for i in range(height)], axis=1)
