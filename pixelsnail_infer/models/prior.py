@@ -148,6 +148,7 @@ class Prior(nn.Module):
 
         Takes codes int64 [B, H, W] in [0, levels), and the condition by its name: `label` int64 [B], or `condition`
         int64 [B, H/upsample, W/upsample] in [0, levels). Gives float [B, levels, H, W] in the parameters' dtype.
+        Codes may be the first rows of the canvas only, [B, h, W]: causality makes their logits the same.
 
         Raises:
             RequestError: a shape is not the one that the model was trained for, or a condition is missing or unknown.
@@ -155,8 +156,11 @@ class Prior(nn.Module):
         self._check(codes, conditions)
         one_hot = self._one_hot(codes)
         out: Tensor = shift_down(self.horizontal(one_hot)) + shift_right(self.vertical(one_hot))  # [B, C, H, W]
-        background = self.background.expand(codes.shape[0], -1, -1, -1)  # [B, 2, H, W]
+        rows = codes.shape[1]
+        background = self.background[:, :, :rows].expand(codes.shape[0], -1, -1, -1)  # [B, 2, h, W]
         condition = self._condition_map(conditions)
+        if condition is not None:
+            condition = condition[:, :, :rows]
         for block in self.blocks:
             out = block(out, background, condition)
         out = self.out(out)
@@ -186,6 +190,8 @@ class Prior(nn.Module):
                 f"the model takes {', '.join(expected)}, but it was given {', '.join(given)}; "
                 "pass every condition by its name"
             )
+        if codes.ndim == 3 and 0 < codes.shape[1] < self.config.shape[0]:
+            expected["codes"] = (codes.shape[1], self.config.shape[1])
         for name, shape in expected.items():
             if given[name].shape != (codes.shape[0], *shape):
                 raise RequestError(
