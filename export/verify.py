@@ -23,6 +23,7 @@ __all__ = ["Check", "verify_before", "verify_files"]
 
 EXACT, CLOSE = 1e-9, 1e-4
 BATCHES = (1, 3)
+HEAT = np.array([1.0, 0.3, 2.0], np.float32)  # temperatures of the images that are drawn
 SECONDS = 15.0  # of the interpreter, per batch size; it then stops at the end of a row and says so
 PROBES = 6  # oracle positions on canvases too large to try them all
 
@@ -63,6 +64,8 @@ def verify_files(sampler: Sampler, reference: Reference, say: Callable[[str], No
         checks.append(_replay(sampler, codes, conditions, logits, twice=batch == 1))
         say(f"score graph, batch {batch}")
         checks.append(_score(sampler, codes, conditions, logits))
+    say("replay through the row graph and the filtered step")
+    checks.append(_replay(sampler, codes, conditions, logits, filtered=True))
     checks += _continued(sampler, codes, conditions, logits, say)
     say("drawing, and confirming every draw by one PyTorch forward")
     checks += [_drawn(sampler, reference), _filtered(sampler, reference)]
@@ -122,11 +125,12 @@ def _float64(compiled: Compiled, reference: Reference, batch: int) -> Check:
 
 
 def _replay(sampler: Sampler, codes: NDArray[np.int64], conditions: Mapping[str, Any], logits: NDArray[Any],
-            twice: bool) -> Check:
-    found = sampler.replay(codes, twice=twice, **conditions)
+            **how: bool) -> Check:
+    found = sampler.replay(codes, **how, **conditions)
     worst = float(np.abs(found - logits).max() / logits.std())
-    detail = "every position" + (", every graph run twice" if twice else "")
-    return Check(f"replay, batch {len(codes)}", worst, CLOSE, codes[0].size, detail)
+    detail = "every position" + (", every graph run twice" if how.get("twice") else "")
+    name = "replay, filtered step" if how.get("filtered") else f"replay, batch {len(codes)}"
+    return Check(name, worst, CLOSE, codes[0].size, detail)
 
 
 def _score(sampler: Sampler, codes: NDArray[np.int64], conditions: Mapping[str, Any], logits: NDArray[Any]) -> Check:
@@ -152,9 +156,10 @@ def _continued(sampler: Sampler, codes: NDArray[np.int64], conditions: Mapping[s
 def _drawn(sampler: Sampler, reference: Reference, count: int = 3, seed: int = 0) -> Check:
     """Draw, then confirm every draw from one PyTorch forward on the result and the same noise."""
     _, conditions = reference.inputs(count, 30)
-    codes = sampler.sample(count, seed=seed, **conditions)
+    heat = np.resize(HEAT, count)
+    codes = sampler.sample(count, seed=seed, temperature=heat, **conditions)
     logits = reference.logits(codes, conditions)
-    scores = logits + _noise(reference, seed, count)
+    scores = logits + heat[:, None, None, None] * _noise(reference, seed, count)
     chosen = np.take_along_axis(scores, codes[..., None], -1)[..., 0]
     behind = (scores.max(-1) - chosen) / logits.std()
     flips = int((behind > 0).sum())
@@ -166,10 +171,13 @@ def _filtered(sampler: Sampler, reference: Reference, count: int = 2, seed: int 
     """The same with top-k and top-p: which draws differ from the slow reference of `distributions`."""
     _, conditions = reference.inputs(count, 31)
     top_k, top_p = max(1, reference.levels // 2), 0.9
-    codes = sampler.sample(count, seed=seed, top_k=top_k, top_p=top_p, **conditions)
-    expected = draw(reference.logits(codes, conditions), _noise(reference, seed, count), 1.0, top_k, top_p)
+    heat = np.resize(HEAT, count)
+    codes = sampler.sample(count, seed=seed, temperature=heat, top_k=top_k, top_p=top_p, **conditions)
+    logits = reference.logits(codes, conditions)
+    expected = draw(logits, _noise(reference, seed, count), heat[:, None, None], top_k, top_p)
     other = float((codes != expected).mean())
-    return Check("drawn, filtered", other, 0.01, codes[0].size, f"{count} images, share of other draws; k {top_k}, p {top_p}")
+    detail = f"{count} images, share of other draws; k {top_k}, p {top_p}"
+    return Check("drawn, filtered", other, 0.01, codes[0].size, detail)
 
 
 def _noise(reference: Reference, seed: int, count: int) -> NDArray[np.float32]:

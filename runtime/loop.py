@@ -30,17 +30,17 @@ def draw_rows(manifest: Manifest, batch: Batch, request: Request, first: int) ->
 
 
 def replay_rows(
-    manifest: Manifest, batch: Batch, codes: NDArray[np.int64], first: int, twice: bool
+    manifest: Manifest, batch: Batch, codes: NDArray[np.int64], part: str, first: int, twice: bool
 ) -> Iterator[NDArray[np.float32]]:
-    """Feed rows `first` … H-1 of `codes` [B, H, W] to the row and step graphs; the states stand before row `first`.
-    Yields the logits of each row, float32 [B, W, L], fresh.
+    """Feed rows `first` … H-1 of `codes` [B, H, W] to the row graph and the step ("step" or "filtered"); the states
+    stand before row `first`. Yields the logits of each row, float32 [B, W, L], fresh.
 
     With `twice` every graph runs a second time, and `VerificationError` is raised unless results and states stay the
     same to the bit and finite.
     """
-    for name in ("temperature", "noise"):
-        batch.write(name, 0)
-    step, logits = batch.bound("step"), batch.buffers["logits"]
+    for name, value in (("temperature", 0), ("noise", 0), ("top_k", manifest.levels), ("top_p", 1)):
+        batch.write(name, value)
+    step, logits = batch.bound(part), batch.buffers["logits"]
     for i in range(first, manifest.height):
         _write_given(batch, codes[:, i], np.ones((batch.size, manifest.width), bool))
         batch.run_row(i)
@@ -51,7 +51,7 @@ def replay_rows(
             batch.write("col", j)
             step.run()
             if twice:
-                _run_again(batch, "step", "logits", f"The step, run twice at row {i}, column {j},")
+                _run_again(batch, part, "logits", f"The {part} graph, run twice at row {i}, column {j},")
             logits.pull()
             result[:, j] = logits.array
         yield result

@@ -37,9 +37,12 @@ class Sampler:
     """
 
     def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs) -> None:
-        taken = inspect.signature(self.sample).parameters
-        if clash := [spec.name for spec in manifest.conditions if spec.name in taken and spec.name != "conditions"]:
-            raise ManifestError(f"The condition {clash[0]!r} has the name of an argument of sample; export it renamed.")
+        for method in (self.sample, self.replay, self.score):
+            taken = inspect.signature(method).parameters
+            if clash := [spec.name for spec in manifest.conditions if spec.name in taken and spec.name != "conditions"]:
+                raise ManifestError(
+                    f"The condition {clash[0]!r} has the name of an argument of {method.__name__}; export it renamed."
+                )
         self._manifest = manifest
         self._backend = backend
         self._graphs: Graphs | None = graphs
@@ -111,6 +114,7 @@ class Sampler:
         codes: ArrayLike,
         *,
         known_rows: int = 0,
+        filtered: bool = False,
         twice: bool = False,
         max_batch: int | None = None,
         **conditions: Any,
@@ -118,9 +122,9 @@ class Sampler:
         """The logits that `sample` sees when it draws `codes`: float32 [n, H, W, L], through the row and step graphs.
 
         `codes` is int [n, H, W] (or [H, W], one image). The first `known_rows` rows (0 … H) are filled in by the score
-        graph instead, as `sample` does with known rows; their logits are NaN. `twice` runs every graph a second time
-        and raises `VerificationError` unless results and states stay the same to the bit; it is slow, and meant for
-        verification.
+        graph instead, as `sample` does with known rows; their logits are NaN. `filtered` runs the step that top-k and
+        top-p need in place of the plain one; the logits are the same. `twice` runs every graph a second time and raises
+        `VerificationError` unless results and states stay the same to the bit. Both are meant for verification.
         """
         checked = check_codes(self._manifest, codes)
         resolved = resolve_conditions(self._manifest, conditions, len(checked))
@@ -136,7 +140,9 @@ class Sampler:
                 batch.begin(held)
                 if first:
                     self._fill(batch, checked[images], first, held)
-                for i, row in enumerate(replay_rows(self._manifest, batch, checked[images], first, twice), first):
+                part = "filtered" if filtered else "step"
+                rows = replay_rows(self._manifest, batch, checked[images], part, first, twice)
+                for i, row in enumerate(rows, first):
                     logits[images, i] = row
         return logits
 

@@ -1,4 +1,4 @@
-"""The files that an export leaves, through the runtime, against PyTorch: logits, likelihoods, draws, at every position."""
+"""The files that an export leaves, through the runtime, against PyTorch: logits, likelihoods, draws, everywhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_step_run_twice_changes_nothing(name: str, sampler: Sampler) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0, [0.0, 1.0, 2.5, 0.3, 1.0]])
-def test_every_draw_is_the_one_that_pytorch_makes(name: str, sampler: Sampler, temperature: float | list[float]) -> None:
+def test_every_draw_is_that_of_pytorch(name: str, sampler: Sampler, temperature: float | list[float]) -> None:
     _, given = reference(name).inputs(5, 4)
     codes = sampler.sample(5, seed=11, temperature=temperature, **given)
     heat = np.broadcast_to(np.float32(temperature), 5)[:, None, None]
