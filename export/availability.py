@@ -40,7 +40,7 @@ def availability(network: Canonical) -> Availability:
     if network.output in result.scores:
         raise UnsupportedOpError("numbers reduced from attention scores reach the output outside of a weighted sum.")
     steps: dict[Node, _Step] = {}
-    for node in order:
+    for node in 2 * order:  # once the support is known, scores are as late as the keys that are used
         latest, step = _latest(node, network, result)
         result.latest[node], steps[node] = latest, step
         if latest is not None and latest > (0, 0):
@@ -68,11 +68,14 @@ def _latest(node: Node, network: Canonical, known: Availability) -> tuple[Offset
 
 def _offsets(node: Node, network: Canonical, known: Availability) -> list[tuple[Edge, Offset]]:
     if node.op == "key_dot":
-        return [(edge, (edge.dy, edge.dx)) for edge in node.inputs if not edge.keys]
+        query, keys = node.inputs
+        lags = [reach.keys for mix, reach in known.support.items() if (node, keys) in key_products(mix)]
+        return [(query, (query.dy, query.dx)), *((keys, lag) for lag in lags if lag is not None)]
     found = [(edge, offset) for edge in node.inputs if not edge.keys for offset in reads(node, edge)]
     if node.op == "key_mix":
-        reach = support(node, known.scores, network.shape)
-        known.support[node] = reach
+        if node not in known.support:
+            known.support[node] = support(node, known.scores, network.shape)
+        reach = known.support[node]
         if reach.values is not None:
             found.append((node.inputs[1], reach.values))
         if reach.keys is not None:
@@ -98,7 +101,7 @@ def key_products(mix: Node) -> list[tuple[Node, Edge]]:
 
 def _suspicion(node: Node, via: _Step) -> int:
     """Of operations that reach equally far: kernels first, then attention through its mask, then other weights."""
-    if node.op == "key_mix" and via.source is not node.inputs[0].source:
+    if node.op in ("key_dot", "key_mix") and via.source is not node.inputs[0].source:
         return 2
     if node.op in ("linear", "lookup"):
         return 3 if len(node.attrs["taps"]) > 1 else 1
@@ -113,7 +116,10 @@ def _refuse(node: Node, steps: dict[Node, _Step], known: Availability) -> None:
         chain.append((step.source, steps[step.source]))
         step = steps[step.source]
     guilty, via = max(reversed(chain[:-1] or chain), key=lambda item: (item[1].offset, _suspicion(*item)))
-    reach = known.support.get(guilty) if via.source is not guilty.inputs[0].source else None
+    reach = None
+    if _suspicion(guilty, via) == 2:
+        reach = next(r for mix, r in known.support.items() if mix is guilty or
+                     any(dot is guilty for dot, _ in key_products(mix)))
     reason = ""
     if reach is not None and reach.constant_row is not None:
         reason = (f" The attention weights of query {reach.constant_row} are fully masked, so that their softmax "

@@ -46,6 +46,8 @@ def _demand(order: list[Node], output: Node) -> dict[Node, Box]:
     for node in reversed(order):
         if node not in boxes and node.frame is not None:
             continue
+        if node.frame is not None and (node.op in ("input", "key_mix") or node.keys is not None):
+            boxes[node] = (0, node.frame[0], 0, node.frame[1])  # pixels and attention stay at their own position
         if node.op in ("linear", "lookup") and node.frame is not None:
             _prune(node, boxes[node])
         for edge in node.inputs:
@@ -106,8 +108,6 @@ def _constant(like: Node, value: torch.Tensor) -> Node:
 
 
 def _shift(node: Node, box: Box, shape: tuple[int, int]) -> Offset:
-    if node.op == "input":
-        return 0, 0  # a pixel is at its own position
     dy, dx = box[1] - shape[0], box[3] - shape[1]
     if box[0] < dy or box[2] < dx:
         raise UnsupportedOpError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pixelsnail_infer.export.availability import key_products
-from pixelsnail_infer.export.fields import Node, reads
+from pixelsnail_infer.export.fields import Node, Offset, reads
 from pixelsnail_infer.export.stages import TAPPED, Program, Stage
 
 __all__ = ["Kept", "kept_values"]
@@ -20,7 +20,7 @@ class Kept:
     """Why a value is kept. `rows`: how many rows above are read; `left`, `right`: columns read beyond the position.
 
     `row_reads` and `step_reads` say which graph reads the canvas; `cache` that attention reads all positions, and
-    `inclusive` that it reads what this very step writes.
+    `inclusive` that it reads what its own graph writes in the same run.
     """
 
     rows: int = 0
@@ -51,7 +51,12 @@ def kept_values(program: Program) -> dict[Node, Kept]:
             elif node.op in TAPPED:
                 _canvas(program, kept, node, source, reads(node, edge))
     for mix, support in program.support.items():
-        _inclusive(mix, support.values, support.keys, kept)
+        in_row = program.stage[mix] <= Stage.ROW
+        if _own(support.values, in_row) and mix.inputs[1].source in kept:
+            kept[mix.inputs[1].source].inclusive = True
+        for dot, edge in key_products(mix):
+            if _own(support.keys, program.stage[dot] <= Stage.ROW) and edge.source in kept:
+                kept[edge.source].inclusive = True
     return kept
 
 
@@ -70,10 +75,6 @@ def _canvas(program: Program, kept: dict[Node, Kept], node: Node, source: Node, 
             entry.step_reads = True
 
 
-def _inclusive(mix: Node, values: tuple[int, int] | None, keys: tuple[int, int] | None, kept: dict[Node, Kept]) -> None:
-    if values is not None and values >= (0, 0) and mix.inputs[1].source in kept:
-        kept[mix.inputs[1].source].inclusive = True
-    if keys is not None and keys >= (0, 0):
-        for _, edge in key_products(mix):
-            if edge.source in kept:
-                kept[edge.source].inclusive = True
+def _own(lag: Offset | None, in_row: bool) -> bool:
+    """Whether attention with this lag reaches what its own graph writes in the same run: the row's, or the position's."""
+    return lag is not None and (lag[0] >= 0 if in_row else lag >= (0, 0))

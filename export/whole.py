@@ -27,7 +27,10 @@ def full_value(node: Node, values: Mapping[Node, torch.Tensor], inputs: Mapping[
         fy, fx = node.attrs["factors"]
         return first.repeat_interleave(fy, 1).repeat_interleave(fx, 2)
     if node.op in ("key_dot", "key_mix"):
-        return attend(node, values[node.inputs[0].source], values[node.inputs[1].source])
+        edge = node.inputs[0]  # queries and weights may be read at an offset
+        here = first[:, None, None] if edge.source.frame is None else \
+            window(first, (edge.dy, edge.dx), node.frame, edge.border)
+        return _framed(node, attend(node, here, values[node.inputs[1].source]))
     if node.op in TAPPED and node.frame is not None:
         return tap_sum(node, lambda offset: window(first, offset, node.frame, node.inputs[0].border))
     args = []
@@ -36,10 +39,14 @@ def full_value(node: Node, values: Mapping[Node, torch.Tensor], inputs: Mapping[
         if node.frame is not None and edge.source.frame is not None:
             value = window(value, (edge.dy, edge.dx), node.frame, edge.border)
         args.append(_lifted(value, edge.source, node))
-    value = evaluate(node, args, 3 if node.frame else 1)
-    if node.frame is not None and value.shape[1:3] != node.frame:  # made of vectors alone
-        value = value.expand(-1, *node.frame, *value.shape[3:])
-    return value
+    return _framed(node, evaluate(node, args, 3 if node.frame else 1))
+
+
+def _framed(node: Node, value: torch.Tensor) -> torch.Tensor:
+    """The value at every position, also where it is made of vectors alone."""
+    if node.frame is None or value.shape[1:3] == node.frame:
+        return value
+    return value.expand(-1, *node.frame, *value.shape[3:])
 
 
 def _lifted(value: torch.Tensor, source: Node, node: Node) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .zoo import LEVELS, WIDTH, DownRight, First, Shape, Sketch, conv, head, hot, network
+from .zoo import LEVELS, WIDTH, DownRight, First, Shape, Sketch, conv, down, head, hot, network, right
 
 Weigh = Callable[[Tensor, Tensor], Tensor]  # scores [.., P, P] and mask (True: may be seen) -> weights
 
@@ -173,6 +173,27 @@ def over_rows_above(shape: Shape) -> nn.Module:
         return m.out(F.elu(m.next(m.attention(v, v)) + m.first(hot(x))))
     return Sketch(run, v=conv(LEVELS, kernel=(2, 3)), next=conv(4), first=First(), out=head(),
                   attention=Attention(rows_above(shape), zero_by_mask))
+
+
+@network(shapes=((4, 5), (2, 3)))
+def shifted_queries(shape: Shape) -> nn.Module:
+    """Queries, keys and values of features that were shifted after their bias."""
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = right(F.elu(m.first(hot(x))))
+        z = down(F.elu(m.first(hot(x))))
+        return m.out(F.elu(m.a(y, y) + m.b(z, y)))
+    return Sketch(run, first=First(), out=head(), a=Attention(strict(shape), start_mask, value=WIDTH),
+                  b=Attention(strict(shape), nan_to_zero, value=WIDTH))
+
+
+@network(shapes=((4, 5), (2, 3), (4, 1)))
+def shifted_attention(shape: Shape) -> nn.Module:
+    """What attention gives is shifted: an inclusive one over raw pixels is causal then."""
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = F.elu(m.first(hot(x)))
+        return m.out(F.elu(right(m.attention(m.mix(hot(x)) + y, hot(x))) + y))
+    return Sketch(run, first=First(), mix=conv(LEVELS), out=head(),
+                  attention=Attention(inclusive(shape), plain_fill, value=WIDTH, keys_from=LEVELS))
 
 
 @network(shapes=((4, 5), (2, 3)))

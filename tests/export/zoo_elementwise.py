@@ -176,7 +176,7 @@ class _Cached(nn.Module):
         self.register_buffer("scale", torch.rand(WIDTH + 1, 1, 1))
 
     @staticmethod
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def background(height: int, width: int) -> Tensor:
         return torch.arange(height * width).view(1, 1, height, width).float() / (height * width)
 

@@ -9,7 +9,16 @@ from torch.nn import functional as F
 from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
 
 from .zoo import LEVELS, WIDTH, DownRight, First, Masked, Shape, Sketch, conv, head, hot, leak, right
-from .zoo_attention import Attention, additive_billion, attending, exp_with_future_maximum, inclusive, plain_fill, start_mask, strict
+from .zoo_attention import (
+    Attention,
+    additive_billion,
+    attending,
+    exp_with_future_maximum,
+    inclusive,
+    plain_fill,
+    start_mask,
+    strict,
+)
 
 
 @leak(NotCausalError, "module 'first'", "convolution", "(row +0, column +0)")
