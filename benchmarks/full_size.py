@@ -1,0 +1,196 @@
+"""The full-size run: export, verify, and time a prior of the stock shape against the sampler that people run.
+
+    python benchmarks/full_size.py                                the stock top prior (32x32, 84.9 M random parameters)
+    python benchmarks/full_size.py --checkpoint top.pt            a checkpoint of yours
+    python benchmarks/full_size.py --work out/bench --reuse       without exporting again
+
+Both sides run in this process, in turns; figures are medians and their ratio. The reference runs the whole network over
+all rows drawn so far at every pixel; it is timed at evenly spaced rows and extrapolated to all pixels. Memory and the
+export are measured in processes of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pixelsnail_infer.checkpoints import load_checkpoint
+from pixelsnail_infer.manifest import sibling_path
+from pixelsnail_infer.runtime import Sampler, load
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path, help="default: random weights of the stock top prior, made in --work")
+    parser.add_argument("--work", type=Path, default=Path("out/full-size"), help="folder for the files")
+    parser.add_argument("--reuse", action="store_true", help="use the graphs that --work already holds")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side (default: all cores)")
+    parser.add_argument("--rounds", type=int, default=3, help="turns; medians are shown (default 3)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16], help="batch sizes of the runtime")
+    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.memory_of:
+        return _sample_alone(args.memory_of, args.threads)
+    args.work.mkdir(parents=True, exist_ok=True)
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {args.threads} threads, "
+          f"load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
+    checkpoint = args.checkpoint or _stock(args.work)
+    step = args.work / "model.onnx"
+    if not (args.reuse and step.exists()):
+        _export(checkpoint, step)
+    _memory(step, args.threads)
+    _compare(checkpoint, step, args)
+    _profile(step, args.threads)
+    return 0
+
+
+def _stock(work: Path) -> Path:
+    path = work / "stock.pt"
+    if not path.exists():
+        subprocess.run([sys.executable, HERE.parent / "examples" / "make_stock_prior.py", path], check=True)
+    return path
+
+
+def _export(checkpoint: Path, step: Path) -> None:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "pixelsnail_infer.export.cli", str(checkpoint), str(step)], check=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    print(f"export and verification: {time.perf_counter() - started:.0f} s, peak memory {peak:.1f} GiB")
+
+
+def _memory(step: Path, threads: int) -> None:
+    """Peak memory of a process that loads the graphs and draws one image, against weights and states."""
+    command = [sys.executable, __file__, "--memory-of", str(step), "--threads", str(threads)]
+    peak, states = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    weights = sum(p.stat().st_size for p in (step, sibling_path(step, "row")))
+    bound = 3 * weights + states
+    print(f"one image, alone: peak memory {peak / 2**20:.0f} MiB; weights {weights / 2**20:.0f} MiB, states "
+          f"{states / 2**20:.1f} MiB: {'within' if peak <= bound else 'OVER'} three times the weights plus the states")
+
+
+def _sample_alone(step: Path, threads: int) -> int:
+    with load(step, threads=threads) as sampler:
+        sampler.sample(1, seed=0, **_conditions(sampler, 1))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps([peak, sampler.state_bytes(1)]))
+    return 0
+
+
+def _conditions(sampler: Sampler, n: int) -> dict[str, np.ndarray]:
+    return {spec.name: np.zeros((n, *spec.shape), spec.dtype) for spec in sampler.manifest.conditions}
+
+
+def _compare(checkpoint: Path, step: Path, args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
+    model = load_checkpoint(checkpoint).module
+    height, width = model.config.shape
+    rows = [round(height * (k + 0.5) / 4) for k in range(4)]
+    slow: list[float] = []
+    fast: dict[int, list[float]] = defaultdict(list)
+    with load(step, threads=args.threads) as sampler:
+        given = {name: torch.from_numpy(value) for name, value in _conditions(sampler, 1).items()}
+        codes = torch.zeros(1, height, width, dtype=torch.int64)
+        for batch in args.batches:
+            sampler.warm_up(batch)
+        for _ in range(args.rounds):
+            with torch.no_grad():
+                times = [_timed(lambda r=r: model(codes[:, :r], **given)) for r in rows]
+            slow.append(statistics.mean(times) * height * width)
+            for batch in args.batches:
+                held = _conditions(sampler, batch)
+                fast[batch].append(_timed(lambda b=batch, h=held: sampler.sample(b, seed=0, max_batch=b, **h)))
+        reference = statistics.median(slow)
+        print(f"reference, all rows drawn so far at every pixel, batch 1: {reference:.0f} s per image (extrapolated from "
+              f"{len(rows)} rows x {args.rounds} turns)")
+        for batch in args.batches:
+            seconds = statistics.median(fast[batch]) / batch
+            ratio = statistics.median(s * batch / f for s, f in zip(slow, fast[batch], strict=True))
+            print(f"runtime, batch {batch}: {seconds:.2f} s per image, {ratio:.0f} times faster per image")
+        _stages(sampler, args.batches)
+
+
+def _timed(call: object) -> float:
+    started = time.perf_counter()
+    call()  # type: ignore[operator]
+    return time.perf_counter() - started
+
+
+def _stages(sampler: Sampler, batches: list[int]) -> None:
+    """Median time of one row and of one step, from the sampler's own calls."""
+    height, width = sampler.manifest.shape
+    for batch in batches:
+        marks: list[float] = []
+        codes = sampler.sample(batch, seed=1, max_batch=batch, **_conditions(sampler, batch))
+        sampler.warm_up(batch)
+        bound = sampler._batch_of(batch)  # noqa: SLF001  the graphs one by one, which no public call does
+        for part, count in (("row", 5), ("step", 200)):
+            graph = bound.bound(part)
+            times = []
+            for k in range(count):
+                if part == "step":
+                    bound.write("col", k % width)
+                times.append(_timed(graph.run))
+            marks.append(statistics.median(times) * 1e3)
+        print(f"batch {batch}: a row {marks[0]:.1f} ms, a step {marks[1]:.2f} ms ({len(codes)} images of {height}x{width})")
+
+
+def _profile(step: Path, threads: int) -> None:
+    """Every node of the step whose result is as large as a cache, by the engine's own profile: there should be none."""
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = ort.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        options.intra_op_num_threads = threads
+        session = ort.InferenceSession(str(step), options, providers=["CPUExecutionProvider"])
+        binding, values = session.io_binding(), {}
+        types = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(bool)": np.bool_}
+        for item in (*session.get_inputs(), *session.get_outputs()):
+            name = item.name.removesuffix(".out")
+            if name not in values:
+                shape = [1 if isinstance(size, str) else size for size in item.shape]
+                values[name] = ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, types[item.type]))
+        for item in session.get_inputs():
+            binding.bind_ortvalue_input(item.name, values[item.name])
+        for item in session.get_outputs():
+            binding.bind_ortvalue_output(item.name, values[item.name.removesuffix(".out")])
+        for _ in range(50):
+            session.run_with_iobinding(binding)
+        events = json.loads(Path(session.end_profiling()).read_text())
+        caches = [value.numpy().nbytes for name, value in values.items() if name.startswith("state.")]
+    times: dict[tuple[str, str], list[int]] = defaultdict(list)
+    copies: set[str] = set()
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            kind = event["args"]["op_name"]
+            times[kind, event["name"]].append(event["dur"])
+            if kind != "TensorScatter" and int(event["args"].get("output_size", 0)) >= max(caches):
+                copies.add(event["name"])
+    totals: dict[str, float] = defaultdict(float)
+    for (kind, _), durations in times.items():
+        totals[kind] += statistics.median(durations)
+    shown = ", ".join(f"{kind} {total:.0f}" for kind, total in sorted(totals.items(), key=lambda item: -item[1])[:8])
+    print(f"profile of a step at batch 1, {len(times)} nodes, microseconds by kind: {shown}")
+    scatters = [statistics.median(v) for (kind, _), v in times.items() if kind == "TensorScatter"]
+    print(f"state writes: {len(scatters)}, the slowest {max(scatters):.0f} us for states of up to {max(caches) / 2**20:.1f} "
+          f"MiB; nodes with a result as large: {sorted(copies) or 'none'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
