@@ -1,7 +1,7 @@
 """Demand, backward: which positions of every value are read; and from it one common canvas for all of them.
 
 A value that depends on pixels is moved so that the end of its demanded range is the end of the canvas: it is evaluated
-as late as its readers allow. Afterwards every such value lives on the same `H x W` canvas, every read outside the canvas
+as late as its readers allow. Afterwards every such value lives on the same `H x W` canvas, every read outside of it
 finds the value's one border constant, and only offsets are left. Taps that never land inside become part of the bias.
 """
 
@@ -172,7 +172,8 @@ class _Builder:
     def _keys(self, node: Node, edge: Edge) -> Edge:
         source = edge.source
         if source.pixel and (source.frame != self.shape or self.shifts[source] != (0, 0)):
-            raise UnsupportedOpError(f"{node.where} attends to keys on a {source.frame} grid; the canvas is {self.shape}.")
+            raise UnsupportedOpError(f"{node.where} attends to keys on a {source.frame} grid; the canvas is "
+                                     f"{self.shape}.")
         return Edge(self.new[source], keys=True)
 
     def _table(self, source: Node, offset: Offset, border: torch.Tensor | None) -> Node:

@@ -93,7 +93,7 @@ def _replaced(dims: tuple[Dim, ...], axis: int, dim: Dim) -> tuple[Dim, ...]:
 def _dense_layer(view: View, weight: torch.Tensor, bias: torch.Tensor | None, where: Where) -> View:
     """`view @ weight` over the last dimension; `weight [in, out]`."""
     others = [a for d in view.dims[:-1] for a in d if a.kind == "c"]
-    last = [a for a in view.dims[-1]]
+    last = list(view.dims[-1])
     if any(a.kind != "c" for a in last):
         if any(a.kind in "yx" for a in last) and view.node.pixel:
             raise NotCausalError(f"{where} sums over all positions of the canvas, later pixels included.")

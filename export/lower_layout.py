@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -15,8 +14,8 @@ from pixelsnail_infer.export.lower_elementwise import constant
 from pixelsnail_infer.export.trace import BatchInt, TraceNode, Where
 from pixelsnail_infer.export.views import Atom, Dim, View, drop_axes, regroup, size_of
 
-__all__ = ["chunk", "concatenate", "expand", "narrow", "pad", "pad_window", "permute", "reshape", "select", "slice_", "split",
-           "squeeze", "stack", "transpose", "unbind", "unsqueeze"]
+__all__ = ["chunk", "concatenate", "expand", "narrow", "pad", "pad_window", "permute", "reshape", "select", "slice_",
+           "split", "squeeze", "stack", "transpose", "unbind", "unsqueeze"]
 
 
 def reshape(state: Lowering, item: TraceNode) -> View:
@@ -76,7 +75,8 @@ def pad(state: Lowering, item: TraceNode) -> View:
         if axis is None:
             raise UnsupportedOpError(f"{item.where} pads an axis that is not rows or columns.")
         low[axis], high[axis] = before, after
-    return pad_window(view, (low[0], low[1]), (high[0], high[1]), torch.tensor(value, dtype=view.node.dtype), item.where)
+    border = torch.tensor(value, dtype=view.node.dtype)
+    return pad_window(view, (low[0], low[1]), (high[0], high[1]), border, item.where)
 
 
 def position_axis(dim: Dim) -> int | None:
@@ -220,7 +220,8 @@ def join(parts: Sequence[View | torch.Tensor], axis: int, where: Where) -> View:
     frame = next((v.frame for v in views if v.frame is not None), None)
     if frame is not None and first.frame is None:
         first = next(v for v, p in zip(views, parts, strict=True) if v.frame is not None and isinstance(p, View))
-    return positionwise("cat", views, (total, *rest), _joined_dims(first, axis, total), where, attrs={"axis": 0}, keys=first.node.keys)
+    return positionwise("cat", views, (total, *rest), _joined_dims(first, axis, total), where, attrs={"axis": 0},
+                        keys=first.node.keys)
 
 
 def _joined_dims(view: View, axis: int, size: int) -> tuple[Dim, ...]:
@@ -248,8 +249,9 @@ def _joinable(part: View | torch.Tensor, like: View, axis: int, where: Where) ->
         rank = 1 + sum(a.kind == "c" for k, d in enumerate(like.dims) for a in d if k != axis)
         return constant(part, dims, rank, like.frame, like.node.keys, where)
     if any(a.kind not in "c" for a in part.dims[axis]):
-        raise UnsupportedOpError(f"{where} joins along the batch, keys or flattened positions, which is not understood.")
-    own = [a for a in part.dims[axis]]
+        raise UnsupportedOpError(f"{where} joins along the batch, keys or flattened positions, which is not "
+                                 "understood.")
+    own = list(part.dims[axis])
     rest = [a for k, d in enumerate(part.dims) if k != axis for a in d if a.kind == "c"]
     shape = (size_of(part.dims[axis]), *(a.size for a in rest))
     moved = drop_axes(part, [a.axis for a in (*own, *rest)], where, shape)

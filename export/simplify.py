@@ -1,4 +1,4 @@
-"""Rewrites of the normal form that later steps lean on: one-hot inputs become table look-ups, added constants biases."""
+"""Rewrites of the normal form that later steps lean on: one-hot inputs become look-ups, added constants biases."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Stages: what runs per image, per row, per pixel before the draw, and per pixel after it.
 
-The stage of a value is the sign of its availability. A linear value is split: taps that are known before the row starts,
-and the bias, go to the row graph; taps in the current row stay in the step. A shifted read becomes a node of its own, so
-that afterwards only linear, lookup and shift nodes read anything but their own position.
+The stage of a value is the sign of its availability. A linear value is split: taps that are known before the row
+starts, and the bias, go to the row graph; taps in the current row stay in the step. A shifted read becomes a node of
+its own, so that afterwards only linear, lookup and shift nodes read anything but their own position.
 """
 
 from __future__ import annotations
@@ -155,6 +155,6 @@ def _check(program: Program) -> None:
             for dy, dx in _reach(program, node) if edge.keys else reads(node, edge):
                 if dy > 0 or (dy == 0 and dx > 0 and not early):
                     raise UnsupportedOpError(
-                        f"{node.where} reads {source.where} {'a row' if dy > 0 else 'columns'} ahead, at offset ({dy:+d}, "
-                        f"{dx:+d}); although no later pixel leaks, such a value would have to be computed ahead of "
-                        "time, which is not understood.")
+                        f"{node.where} reads {source.where} {'a row' if dy > 0 else 'columns'} ahead, at offset "
+                        f"({dy:+d}, {dx:+d}); although no later pixel leaks, such a value would have to be computed "
+                        "ahead of time, which is not understood.")

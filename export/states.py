@@ -1,7 +1,7 @@
 """State: the values that are read at another position than the one at which they are computed.
 
-A value read through taps or shifts lives on a line canvas (a ring of the rows that taps reach); one read by attention in
-a cache of all positions.
+A value read through taps or shifts lives on a line canvas (a ring of the rows that taps reach); one read by attention
+in a cache of all positions.
 """
 
 from __future__ import annotations
@@ -76,5 +76,5 @@ def _canvas(program: Program, kept: dict[Node, Kept], node: Node, source: Node, 
 
 
 def _own(lag: Offset | None, in_row: bool) -> bool:
-    """Whether attention with this lag reaches what its own graph writes in the same run: the row's, or the position's."""
+    """Whether attention with this lag reaches what its own graph writes in the same run."""
     return lag is not None and (lag[0] >= 0 if in_row else lag >= (0, 0))

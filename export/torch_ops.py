@@ -1,4 +1,4 @@
-"""What each node computes, in PyTorch, for any number of leading (slot and position) axes: the slow, obvious reference."""
+"""What each node computes, in PyTorch, for any number of leading (slot and position) axes."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 What depends on pixels or conditions is traced with fake tensors (shapes only); everything else is real and is executed,
 which folds weight norm, masks and coordinates into constants. The forward runs at two batch sizes; integers that grow
-with the batch become `BatchInt`, and constants that were expanded along it shrink to one. `torch.export` is not used: it
-fails on modules that write to `.data` or cache masks, and a failed export leaves fake tensors in the module's caches.
+with the batch become `BatchInt`, and constants that were expanded along it shrink to one. `torch.export` is not used:
+it fails on modules that write to `.data` or cache masks, and a failed export leaves fake tensors in their caches.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class _Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         except DataDependentOutputException as error:
             raise UnsupportedOpError(f"{where} needs the value of a pixel or condition while the network is built "
-                                     "(a data-dependent branch or index); the graph must not depend on data.") from error
+                                     "(a data-dependent branch or index); the graph must not.") from error
 
     def _write(self, name: str, args: Any, kwargs: Any, out: Any, written: list[torch.Tensor], where: Where) -> None:
         saved = (_saved(args, self.numbers), _saved(kwargs, self.numbers))

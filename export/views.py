@@ -32,7 +32,7 @@ Dim = tuple[Atom, ...]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`node` seen through a window: position (i, j) shows the node at (i + dy, j + dx), or `border` outside its frame."""
+    """`node` seen through a window: position (i, j) shows the node at (i + dy, j + dx), `border` outside its frame."""
 
     node: Node
     dims: tuple[Dim, ...]
@@ -73,11 +73,12 @@ def channel_view(node: Node, where: Where, shape: tuple[int, ...]) -> Node:
     """`node` with its channels reshaped (no data moves)."""
     if shape == node.channels:
         return node
-    return Node("reshape", [Edge(node)], node.frame, shape, node.dtype, where, node.keys, {}, node.pixel, node.condition)
+    return Node("reshape", [Edge(node)], node.frame, shape, node.dtype, where, node.keys, {}, node.pixel,
+                node.condition)
 
 
 def regroup(view: View, target: list[int | BatchInt], where: Where) -> View:
-    """The view with its flat sequence of atoms cut into dimensions of the target sizes, channel axes split as needed."""
+    """The view with its flat sequence of atoms cut into dimensions of the target sizes, channel axes split."""
     atoms = [a for dim in view.dims for a in dim]
     target = _fill(atoms, target, where)
     dims: list[Dim] = []

@@ -46,7 +46,7 @@ def test_two_readers_with_two_borders_get_a_copy() -> None:
 
 def test_taps_that_never_land_become_bias() -> None:
     found = exported("pad_with_another_value", (1, 4))
-    row_or_all = [node for node in nodes(found, "a", "linear")]
+    row_or_all = nodes(found, "a", "linear")
     assert all(dy == 0 for node in row_or_all for dy, _ in taps(node))
     plain = found.module.get_submodule("a").bias
     assert not torch.allclose(row_or_all[-1].attrs["bias"], plain)  # type: ignore[arg-type]
