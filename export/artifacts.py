@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -26,6 +27,7 @@ from pixelsnail_infer.export.onnx_graph import GraphWriter
 from pixelsnail_infer.manifest import (
     METADATA_KEY,
     PART_KEY,
+    PARTS,
     FileSpec,
     Manifest,
     PrologueSpec,
@@ -62,11 +64,12 @@ def state_specs(layout: Layout) -> tuple[StateSpec, ...]:
 @contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target`, removed at the end; write errors become one clear message."""
-    folder = target.resolve().parent
+    folder = target.parent.resolve()
     if not folder.is_dir():
         raise PixelsnailError(f"{target} cannot be written: there is no folder {folder}; create it first.")
-    if target.exists() and not target.is_file():
-        raise PixelsnailError(f"{target} is not a regular file; give the path of a file to write.")
+    for path in (target, *(sibling_path(target, part) for part in PARTS)):
+        if path.exists() and not path.is_file():
+            raise PixelsnailError(f"{path} is not a regular file; give the path of a file to write.")
     temporary: Path | None = None
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.stem}.", suffix=".part", dir=folder))
@@ -130,15 +133,29 @@ class Artifacts:
         return manifest
 
     def publish(self, target: Path) -> list[Path]:
-        """Move all files to where they belong, the step last, and return their paths."""
-        moved = []
-        for part in self.parts:
-            os.replace(sibling_path(self.path, part), sibling_path(target, part))
-            moved.append(sibling_path(target, part))
-        for part in {"prologue"} - set(self.parts):
-            sibling_path(target, part).unlink(missing_ok=True)
-        os.replace(self.path, target)
-        return [target, *moved]
+        """Move all files to where they belong, the step last, and return their paths.
+
+        The files of an older export are put aside first, and back where anything fails or interrupts.
+        """
+        names = [target, *(sibling_path(target, part) for part in PARTS)]
+        old = Path(tempfile.mkdtemp(prefix="old.", dir=self.folder))
+        moves: list[tuple[Path, Path]] = []
+        try:
+            for path in names:
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, f"{path.name} is a folder")
+                if path.exists():
+                    moves.append((path, old / path.name))
+                    os.replace(path, old / path.name)
+            for path in reversed([target, *(sibling_path(target, part) for part in self.parts)]):
+                moves.append((self.folder / path.name, path))
+                os.replace(self.folder / path.name, path)
+        except BaseException:
+            for source, destination in reversed(moves):
+                if destination.exists() and not source.exists():
+                    os.replace(destination, source)
+            raise
+        return [path for path in names if path.exists()]
 
 
 def _count(channels: tuple[int, ...]) -> int:
