@@ -106,7 +106,7 @@ def _references(tree: Any) -> Iterator[int]:
 def _input(name: str, shape: tuple[int, ...], dtype: torch.dtype, levels: int | None, pixel: bool,
            canvas: tuple[int, int]) -> View:
     where = Where("", f"input {name}", "")
-    spatial = shape[-2:] if len(shape) >= 2 else None
+    spatial = (shape[-2], shape[-1]) if len(shape) >= 2 else None
     if pixel and spatial != canvas:
         raise ModelError(f"pixels of shape {shape} do not end with the canvas {canvas}.")
     channels = shape[:-2] if spatial else shape

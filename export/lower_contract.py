@@ -31,9 +31,9 @@ def convolution(state: Lowering, item: TraceNode) -> View:
             return linear(merged(view, 1, where), {(0, 0): weight}, bias, None, where)
         view = spread(view, where)
     view = merged(view, 1, where)
-    padding = _same(padding, weight, dilation)
+    padding = _both(padding)
     if any(padding):
-        view = pad_window(view, tuple(padding), tuple(padding), torch.zeros((), dtype=view.node.dtype), where)
+        view = pad_window(view, padding, padding, torch.zeros((), dtype=view.node.dtype), where)
     weight = _dense(weight, groups)
     height, width = view.frame  # type: ignore[misc]
     kh, kw = weight.shape[2:]
@@ -59,8 +59,9 @@ def linear(view: View, taps: dict[tuple[int, int], torch.Tensor], bias: torch.Te
     return View(node, dims, frame)
 
 
-def _same(padding: list[int], weight: torch.Tensor, dilation: list[int]) -> list[int]:
-    return list(padding) if len(padding) == 2 else [padding[0]] * 2
+def _both(padding: list[int]) -> tuple[int, int]:
+    """One amount for rows and columns, or one for each."""
+    return padding[0], padding[-1]
 
 
 def _dense(weight: torch.Tensor, groups: int) -> torch.Tensor:

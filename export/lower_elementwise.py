@@ -202,9 +202,9 @@ def spread(view: View, where: Where) -> View:
     if view.node.pixel:
         raise Flip(view.node) if "product" in view.node.attrs else UnsupportedOpError(
             f"{where}: a value that depends on pixels has its channels laid out over positions.")
-    *rest, height, width = ([a for a in d if a.kind == "c"] for d in view.dims)
+    *others, height, width = ([a for a in d if a.kind == "c"] for d in view.dims)
     frame = (size_of(tuple(height)), size_of(tuple(width)))
-    rest = [a for atoms in rest for a in atoms]
+    rest = [a for atoms in others for a in atoms]
     shape = (*(a.size for a in rest), *frame)
     moved = drop_axes(view, [a.axis for a in (*rest, *height, *width)], where, shape)
     node = Node("spread", [Edge(channel_view(moved.node, where, shape))], frame, shape[:-2], view.node.dtype, where,

@@ -26,13 +26,14 @@ def full_value(node: Node, values: Mapping[Node, torch.Tensor], inputs: Mapping[
     if node.op == "upsample":
         fy, fx = node.attrs["factors"]
         return first.repeat_interleave(fy, 1).repeat_interleave(fx, 2)
-    if node.op in ("key_dot", "key_mix"):
+    if node.op in ("key_dot", "key_mix") and node.frame is not None:
         edge = node.inputs[0]  # queries and weights may be read at an offset
         here = first[:, None, None] if edge.source.frame is None else \
             window(first, (edge.dy, edge.dx), node.frame, edge.border)
         return _framed(node, attend(node, here, values[node.inputs[1].source]))
     if node.op in TAPPED and node.frame is not None:
-        return tap_sum(node, lambda offset: window(first, offset, node.frame, node.inputs[0].border))
+        frame = node.frame
+        return tap_sum(node, lambda offset: window(first, offset, frame, node.inputs[0].border))
     args = []
     for edge in node.inputs:
         value = values[edge.source]
@@ -62,12 +63,13 @@ def tap_sum(node: Node, read: Callable[[Offset], torch.Tensor]) -> torch.Tensor:
     """Sum of taps; `read(offset)` gives the source there, `[B, ..., channels]`."""
     if node.op == "shift":
         return read(reads(node, node.inputs[0])[0])
-    total = None
+    total: torch.Tensor | int = 0
     for offset, tap in zip(reads(node, node.inputs[0]), node.attrs["taps"].values(), strict=True):
         value = read(offset)
         part = tap[value] if node.op == "lookup" else value @ tap.T
-        total = part if total is None else total + part
+        total = total + part
     bias = node.attrs["bias"]
+    assert isinstance(total, torch.Tensor)  # there is a tap at least
     return total if bias is None else total + bias
 
 
