@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.fields import Node, reads
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 from pixelsnail_infer.export.stages import Program, Stage
 
@@ -55,13 +55,14 @@ def cut_prologue(program: Program) -> Prologue:
     nodes = program.of(Stage.PROLOGUE)
     known = set(nodes)
     read = {e.source for n in program.order if program.stage[n] >= Stage.ROW for e in n.inputs if e.source in known}
+    local = {node for node in nodes if _local(program, node)} - _read_elsewhere(program, known)
     graph = nx.DiGraph()
     for number, node in enumerate(nodes):
         graph.add_edge(("in", number), ("out", number), capacity=_bytes(node))
-        if not _local(program, node):
+        if node not in local:
             graph.add_edge("source", ("in", number))
         for edge in node.inputs:
-            if edge.source in known and _local(program, node):
+            if edge.source in known and node in local:
                 graph.add_edge(("out", nodes.index(edge.source)), ("in", number))
         if node in read:
             graph.add_edge(("out", number), "sink")
@@ -86,6 +87,17 @@ def _local(program: Program, node: Node) -> bool:
     if node.op == "linear" and list(node.attrs["taps"]) != [(0, 0)]:
         return False
     return all(not e.keys and (e.source.frame in (None, program.shape)) and not e.dy and not e.dx for e in node.inputs)
+
+
+def _read_elsewhere(program: Program, known: set[Node]) -> set[Node]:
+    """Condition values that are read whole or at another position: the row graph never holds them so."""
+    found = set()
+    for node in program.order:
+        if program.stage[node] >= Stage.ROW:
+            for edge in node.inputs:
+                if edge.source in known and (edge.keys or any(offset != (0, 0) for offset in reads(node, edge))):
+                    found.add(edge.source)
+    return found
 
 
 def _move_behind(program: Program, crossing: set[Node], read: set[Node]) -> None:
