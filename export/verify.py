@@ -89,10 +89,13 @@ def _oracle(reference: Reference) -> Check:
     probes = range(positions) if small else sorted({round(p) for p in np.linspace(0, positions - 1, PROBES)})
     before = reference.logits(codes, conditions, dtype).reshape(positions, -1)
     sigma, worst = float(before.std()), 0.0
-    for p in probes:
-        changed = codes.reshape(-1).copy()
-        changed[p:] = (changed[p:] + 1 + np.arange(positions - p) % max(reference.levels - 1, 1)) % reference.levels
-        after = reference.logits(changed.reshape(codes.shape), conditions, dtype).reshape(positions, -1)
+    together = 16 if small else 1
+    for place, p in enumerate(probes):
+        if place % together == 0:
+            some = np.stack([_changed(codes[0], q, reference.levels) for q in probes[place:place + together]])
+            repeated = {name: np.repeat(value, len(some), axis=0) for name, value in conditions.items()}
+            chunk = reference.logits(some, repeated, dtype).reshape(len(some), positions, -1)
+        after = chunk[place % together]
         moved = np.abs(after[:p + 1] - before[:p + 1]).max(axis=1) / max(sigma, 1e-30)
         if moved.max() > limit:
             width = reference.shape[1]
@@ -102,6 +105,13 @@ def _oracle(reference: Reference) -> Check:
                                  "the model is not causal, so no exact incremental step exists.")
         worst = max(worst, float(moved.max()))
     return Check("oracle", worst, limit, len(probes), f"{len(probes)} of {positions} positions, {dtype}".replace("torch.", ""))
+
+
+def _changed(codes: NDArray[np.int64], start: int, levels: int) -> NDArray[np.int64]:
+    """`codes` `[H, W]` with other pixels from raster position `start` on."""
+    changed = codes.reshape(-1).copy()
+    changed[start:] = (changed[start:] + 1 + np.arange(codes.size - start) % max(levels - 1, 1)) % levels
+    return changed.reshape(codes.shape)
 
 
 def _float64(compiled: Compiled, reference: Reference, batch: int) -> Check:

@@ -1,4 +1,4 @@
-"""The exported example against docs/graph-contract.md: names, dtypes and shapes of its tables, and how states are written."""
+"""The exported example against docs/graph-contract.md: names, dtypes, shapes, and how states are written."""
 
 from __future__ import annotations
 
