@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pixelsnail_infer.checks import EXPORT_AGAIN, among, at_least, prefix, sha256, sizes
 from pixelsnail_infer.errors import ManifestError
 from pixelsnail_infer.strictjson import decode, encode, parse_object
 
@@ -23,12 +23,10 @@ PART_KEY = "pixelsnail_infer.part"
 PARTS = ("row", "prologue", "score", "filtered")
 ITEM_BYTES = {"float32": 4, "int64": 8}
 
-_EXPORT_AGAIN = "export the checkpoint again with this version of pixelsnail-infer"
-
 
 def sibling_path(step_path: str | Path, part: str) -> Path:
     """Path of a part beside its step file: `a/b.onnx`, `row` → `a/b.row.onnx`. `part` is one of `PARTS`."""
-    _among(part, PARTS, "part of a model")
+    among(part, PARTS, "part of a model")
     path = Path(step_path)
     return path.with_name(f"{path.stem}.{part}.onnx")
 
@@ -43,14 +41,20 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class PixelSpec:
-    """One pixel: kind `codes` with `levels` values, 0 … levels - 1."""
+    """One pixel: kind `codes` with `levels` values, 0 … levels - 1, or `channels`: 1 or 3 float32 numbers in [-1,
+    1]."""
 
     kind: str
-    levels: int
+    levels: int | None = None
+    channels: int | None = None
 
     def __post_init__(self) -> None:
-        _among(self.kind, ("codes",), "pixel.kind")
-        _at_least(self.levels, 1, "pixel.levels")
+        among(self.kind, ("codes", "channels"), "pixel.kind")
+        _only(self, {"codes": ("levels",), "channels": ("channels",)}, "pixel")
+        if self.levels is not None:
+            at_least(self.levels, 1, "pixel.levels")
+        if self.channels is not None:
+            among(self.channels, (1, 3), "pixel.channels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +73,15 @@ class ConditionSpec:
     def __post_init__(self) -> None:
         where = f"condition {self.name!r}"
         kinds = {"class": (0, "int64"), "codes": (2, "int64"), "vector": (1, "float32"), "map": (3, "float32")}
-        _among(self.kind, tuple(kinds), f"{where}: kind")
+        among(self.kind, tuple(kinds), f"{where}: kind")
         rank, dtype = kinds[self.kind]
-        _among(self.dtype, (dtype,), f"{where}: dtype of kind {self.kind!r}")
-        _sizes(self.shape, rank, f"{where}: shape")
+        among(self.dtype, (dtype,), f"{where}: dtype of kind {self.kind!r}")
+        sizes(self.shape, rank, f"{where}: shape")
         if (self.levels is not None) != (dtype == "int64"):
             wanted = "needs" if dtype == "int64" else "cannot have"
-            raise ManifestError(f"{where}: kind {self.kind!r} {wanted} 'levels'; {_EXPORT_AGAIN}.")
+            raise ManifestError(f"{where}: kind {self.kind!r} {wanted} 'levels'; {EXPORT_AGAIN}.")
         if self.levels is not None:
-            _at_least(self.levels, 1, f"{where}: levels")
+            at_least(self.levels, 1, f"{where}: levels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,9 @@ class PrologueSpec:
     dtype: str
 
     def __post_init__(self) -> None:
-        _prefix(self.name, "prologue.")
-        _among(self.dtype, tuple(ITEM_BYTES), f"{self.name}: dtype")
-        _sizes(self.shape, None, f"{self.name}: shape")
+        prefix(self.name, "prologue.")
+        among(self.dtype, tuple(ITEM_BYTES), f"{self.name}: dtype")
+        sizes(self.shape, None, f"{self.name}: shape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +110,13 @@ class StateSpec:
     writer: str
 
     def __post_init__(self) -> None:
-        _prefix(self.name, "state.")
-        _among(self.dtype, tuple(ITEM_BYTES), f"{self.name}: dtype")
-        _among(self.role, ("pixels", "canvas", "keys", "values", "row"), f"{self.name}: role")
-        _among(self.writer, ("step", "row"), f"{self.name}: writer")
-        _sizes(self.shape, 3, f"{self.name}: shape")
+        prefix(self.name, "state.")
+        among(self.dtype, tuple(ITEM_BYTES), f"{self.name}: dtype")
+        among(self.role, ("pixels", "canvas", "keys", "values", "row"), f"{self.name}: role")
+        among(self.writer, ("step", "row"), f"{self.name}: writer")
+        sizes(self.shape, 3, f"{self.name}: shape")
         if not math.isfinite(self.initial) or (self.dtype == "int64" and self.initial != int(self.initial)):
-            raise ManifestError(f"{self.name}: initial {self.initial!r} is no finite {self.dtype}; {_EXPORT_AGAIN}.")
+            raise ManifestError(f"{self.name}: initial {self.initial!r} is no finite {self.dtype}; {EXPORT_AGAIN}.")
 
     @property
     def bytes_per_slot(self) -> int:
@@ -127,17 +131,22 @@ class RowResultSpec:
     width: int
 
     def __post_init__(self) -> None:
-        _at_least(self.width, 1, "row_result.width")
+        at_least(self.width, 1, "row_result.width")
 
 
 @dataclass(frozen=True, slots=True)
 class DistributionSpec:
-    """How a pixel is distributed: `categorical`."""
+    """`categorical` (codes), or `logistic-mixture` (channels) of `n_mix`; `round`: draws are rounded to 8 bits."""
 
     kind: str
+    n_mix: int | None = None
+    round: bool | None = None
 
     def __post_init__(self) -> None:
-        _among(self.kind, ("categorical",), "distribution.kind")
+        among(self.kind, ("categorical", "logistic-mixture"), "distribution.kind")
+        _only(self, {"categorical": (), "logistic-mixture": ("n_mix", "round")}, "distribution")
+        if self.n_mix is not None:
+            at_least(self.n_mix, 1, "distribution.n_mix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +157,8 @@ class NoiseSpec:
     width: int
 
     def __post_init__(self) -> None:
-        _among(self.version, (1,), "noise.version")
-        _at_least(self.width, 1, "noise.width")
+        among(self.version, (1,), "noise.version")
+        at_least(self.width, 1, "noise.width")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +169,8 @@ class FileSpec:
     bytes: int
 
     def __post_init__(self) -> None:
-        _sha256(self.sha256, "files: sha256")
-        _at_least(self.bytes, 1, "files: bytes")
+        sha256(self.sha256, "files: sha256")
+        at_least(self.bytes, 1, "files: bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +180,7 @@ class CheckpointSpec:
     sha256: str
 
     def __post_init__(self) -> None:
-        _sha256(self.sha256, "checkpoint.sha256")
+        sha256(self.sha256, "checkpoint.sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +193,7 @@ class ParameterSpec:
     per_step: int
 
     def __post_init__(self) -> None:
-        _at_least(min(self.total, self.per_image, self.per_row, self.per_step), 0, "the smallest of parameters")
+        at_least(min(self.total, self.per_image, self.per_row, self.per_step), 0, "the smallest of parameters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,24 +222,26 @@ class Manifest:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        _among(self.format_version, (FORMAT_VERSION,), "format_version")
-        _among(self.kind, ("prior",), "kind")
-        _among(self.schedule, ("raster",), "schedule")
-        _among(self.target, ("generic",), "target")
-        _among(self.precision, ("float32",), "precision")
-        _sizes(self.shape, 2, "shape")
-        if self.noise.width != self.pixel.levels:
-            raise ManifestError(f"noise.width is {self.noise.width}, expected levels, {self.levels}; {_EXPORT_AGAIN}.")
+        among(self.format_version, (FORMAT_VERSION,), "format_version")
+        among(self.kind, ("prior",), "kind")
+        among(self.schedule, ("raster",), "schedule")
+        among(self.target, ("generic",), "target")
+        among(self.precision, ("float32",), "precision")
+        sizes(self.shape, 2, "shape")
+        among(self.distribution.kind, _DISTRIBUTIONS[self.pixel.kind], f"distribution.kind of {self.pixel.kind}")
+        width, what = _noise_width(self.pixel, self.distribution)
+        if self.noise.width != width:
+            raise ManifestError(f"noise.width is {self.noise.width}, expected {what}, {width}; {EXPORT_AGAIN}.")
         for part in self.files:
-            _among(part, PARTS, "files")
+            among(part, PARTS, "files")
         for part in ("row", "prologue") if self.conditions else ("row",):
             if part not in self.files:
-                raise ManifestError(f"files lacks {part!r}, which this model needs; {_EXPORT_AGAIN}.")
+                raise ManifestError(f"files lacks {part!r}, which this model needs; {EXPORT_AGAIN}.")
         if self.prologue and not self.conditions:
-            raise ManifestError(f"There are prologue tensors but no conditions to make them of; {_EXPORT_AGAIN}.")
+            raise ManifestError(f"There are prologue tensors but no conditions to make them of; {EXPORT_AGAIN}.")
         for kind, items in (("conditions", self.conditions), ("prologue", self.prologue), ("states", self.states)):
             if len({item.name for item in items}) != len(items):
-                raise ManifestError(f"{kind} names one entry twice; {_EXPORT_AGAIN}.")
+                raise ManifestError(f"{kind} names one entry twice; {EXPORT_AGAIN}.")
 
     @property
     def height(self) -> int:
@@ -244,7 +255,9 @@ class Manifest:
 
     @property
     def levels(self) -> int:
-        """Size of the code book, L."""
+        """Size of the code book, L. Raises `ManifestError` for a model of channels."""
+        if self.pixel.levels is None:
+            raise ManifestError(f"this model's pixels are {self.pixel.kind}, which have no levels.")
         return self.pixel.levels
 
     def to_json(self) -> str:
@@ -264,37 +277,24 @@ class Manifest:
         if version != FORMAT_VERSION or isinstance(version, bool):
             raise ManifestError(
                 f"The manifest has format version {version!r}, but this runtime reads version {FORMAT_VERSION}; "
-                f"install the pixelsnail-infer that wrote the file, or {_EXPORT_AGAIN}."
+                f"install the pixelsnail-infer that wrote the file, or {EXPORT_AGAIN}."
             )
-        return decode(cls, document, "manifest", ManifestError, _EXPORT_AGAIN)
+        return decode(cls, document, "manifest", ManifestError, EXPORT_AGAIN)
 
 
-def _among(value: object, allowed: tuple[Any, ...], where: str) -> None:
-    if value not in allowed:
-        what = f"{where} is {value!r}, but this version knows only {_names(allowed)}"
-        raise ManifestError(f"{what}; use the pixelsnail-infer that wrote it, or {_EXPORT_AGAIN}.")
+_DISTRIBUTIONS = {"codes": ("categorical",), "channels": ("logistic-mixture",)}
 
 
-def _at_least(value: int, low: int, where: str) -> None:
-    if value < low:
-        raise ManifestError(f"{where} is {value!r}, expected an integer of at least {low}; {_EXPORT_AGAIN}.")
+def _noise_width(pixel: PixelSpec, distribution: DistributionSpec) -> tuple[int, str]:
+    if pixel.kind == "codes":
+        return pixel.levels or 0, "levels"
+    return (distribution.n_mix or 0) + (pixel.channels or 0), "n_mix + channels"
 
 
-def _sizes(shape: tuple[int, ...], rank: int | None, where: str) -> None:
-    if (rank is not None and len(shape) != rank) or any(size < 1 for size in shape):
-        dims = "" if rank is None else f" with {rank} entries"
-        raise ManifestError(f"{where} is {list(shape)}, expected positive sizes{dims}; {_EXPORT_AGAIN}.")
-
-
-def _prefix(name: str, prefix: str) -> None:
-    if not name.startswith(prefix) or len(name) == len(prefix) or name.endswith(".out"):
-        raise ManifestError(f"A tensor is named {name!r}, expected a name like {prefix}<name>; {_EXPORT_AGAIN}.")
-
-
-def _sha256(text: str, where: str) -> None:
-    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
-        raise ManifestError(f"{where} is {text!r}, expected 64 lower-case hexadecimal digits; {_EXPORT_AGAIN}.")
-
-
-def _names(names: Iterable[object]) -> str:
-    return ", ".join(map(repr, names))
+def _only(spec: PixelSpec | DistributionSpec, fields: dict[str, tuple[str, ...]], where: str) -> None:
+    """Exactly the fields of the spec's kind are given."""
+    for name in {name for names in fields.values() for name in names}:
+        needed = name in fields[spec.kind]
+        if (getattr(spec, name) is not None) != needed:
+            wanted = "needs" if needed else "cannot have"
+            raise ManifestError(f"{where} of kind {spec.kind!r} {wanted} {name!r}; {EXPORT_AGAIN}.")

@@ -1,4 +1,4 @@
-"""Noise, version 1: the standard Gumbel numbers that turn logits into a draw.
+"""Noise, version 1: the numbers that turn logits, or the parameters of a mixture, into a draw.
 
 Adding independent Gumbel noise to log-probabilities and taking the argmax draws from them (Gumbel-max trick: Gumbel,
 Statistical Theory of Extreme Values, 1954; Maddison et al., A* Sampling, 2014). The numbers come from Philox 4×64-10, a
@@ -9,9 +9,14 @@ and row:
     u   = ((raw >> 12) + 0.5) · 2^-52            float64, exact, strictly inside (0, 1)
     g   = -log(-log(u))                          float64, then cast to float32
 
-Number `j·levels + c` of a row's stream belongs to column j and level c. An image's
-noise therefore depends on its key and the row only, not on its neighbours, its slot or the batch. (52 bits, not 53:
-with 53 the largest value plus a half rounds up to 1.)
+Number `j·levels + c` of a row's stream belongs to column j and level c. A mixture of logistics takes `n_mix` Gumbels
+and then one standard logistic for each channel, so that number `j·(n_mix + channels) + c` belongs to column j:
+
+    v = 1e-5 + (1 - 2e-5)·u             the original's uniforms, which end at 1e-5 and 1 - 1e-5
+    l = log(v) - log(1 - v)             float64, then cast to float32; at most 11.5 in size
+
+An image's noise therefore depends on its key and the row only, not on its neighbours, its slot or the batch. (52 bits,
+not 53: with 53 the largest value plus a half rounds up to 1.)
 
 Nothing here keeps state; every function may be called from any thread.
 """
@@ -28,6 +33,7 @@ from pixelsnail_infer.errors import RequestError
 
 NOISE_VERSION = 1
 _LIMIT = 1 << 64
+_MARGIN = 1e-5  # of the uniforms of logistics
 
 
 def image_keys(seed: int | Sequence[int] | NDArray[np.integer], n: int) -> NDArray[np.uint64]:
@@ -67,13 +73,40 @@ def gumbel_row(
     """
     noise = np.empty((len(keys), width, levels), np.float32) if out is None else out
     for slot, key in enumerate(keys):
-        values = uniform_row(key, row, width * levels)
-        np.log(values, out=values)
-        np.negative(values, out=values)
-        np.log(values, out=values)
-        np.negative(values, out=values)
+        values = _gumbel(uniform_row(key, row, width * levels))
         noise[slot] = values.reshape(width, levels)  # [W·L] → [W, L], cast to float32
     return noise
+
+
+def mixture_row(
+    keys: NDArray[np.uint64],
+    row: int,
+    width: int,
+    n_mix: int,
+    channels: int,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Noise of a mixture of logistics, float32 [B, width, n_mix + channels], of one row for B images: for each column
+    `n_mix` standard Gumbels, then `channels` standard logistics.
+
+    With `out` (float32, that shape) the noise is written there and `out` is returned.
+    """
+    count = n_mix + channels
+    noise = np.empty((len(keys), width, count), np.float32) if out is None else out
+    for slot, key in enumerate(keys):
+        values = uniform_row(key, row, width * count).reshape(width, count)  # [W·(K + C)] → [W, K + C]
+        inner = _MARGIN + (1 - 2 * _MARGIN) * values[:, n_mix:]
+        noise[slot, :, :n_mix] = _gumbel(values[:, :n_mix])
+        noise[slot, :, n_mix:] = np.log(inner) - np.log(1 - inner)
+    return noise
+
+
+def _gumbel(uniforms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """-log(-log(u)), in place."""
+    for _ in range(2):
+        np.log(uniforms, out=uniforms)
+        np.negative(uniforms, out=uniforms)
+    return uniforms
 
 
 def _seed(value: object) -> int:

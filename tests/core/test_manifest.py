@@ -73,6 +73,22 @@ def test_round_trips_are_exact() -> None:
     assert (again.height, again.width, again.levels) == (4, 5, 7)
 
 
+def test_pixels_in_channels_round_trip() -> None:
+    changed = {
+        "pixel": PixelSpec("channels", channels=3),
+        "distribution": DistributionSpec("logistic-mixture", 10, False),
+    }
+    manifest = make(**changed, noise=NoiseSpec(1, 13))
+    document = json.loads(manifest.to_json())
+    assert document["pixel"] == {"kind": "channels", "channels": 3}
+    assert document["distribution"] == {"kind": "logistic-mixture", "n_mix": 10, "round": False}
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    with pytest.raises(ManifestError, match="pixels are channels, which have no levels"):
+        _ = manifest.levels
+    with pytest.raises(ManifestError, match=r"noise.width is 12, expected n_mix \+ channels, 13"):
+        make(**changed, noise=NoiseSpec(1, 12))
+
+
 def test_the_json_has_the_keys_of_the_contract() -> None:
     document = json.loads(make().to_json())
     contract = Path(__file__).resolve().parents[2] / "docs" / "graph-contract.md"
@@ -105,7 +121,15 @@ def test_objects_are_frozen() -> None:
         ("distribution.kind", "logistics", "distribution.kind is 'logistics'"),
         ("noise.version", 2, "noise.version is 2"),
         ("noise.width", 6, "noise.width is 6, expected levels, 7"),
-        ("pixel.kind", "channels", "pixel.kind is 'channels'"),
+        ("pixel.kind", "text", "pixel.kind is 'text'"),
+        ("pixel.kind", "channels", "pixel of kind 'channels' (needs 'channels'|cannot have 'levels')"),
+        ("pixel", {"kind": "channels", "channels": 2}, "pixel.channels is 2"),
+        ("pixel", {"kind": "channels", "channels": 3}, "distribution.kind of channels is 'categorical'"),
+        ("distribution.n_mix", 3, "distribution of kind 'categorical' cannot have 'n_mix'"),
+        ("distribution.round", True, "distribution of kind 'categorical' cannot have 'round'"),
+        ("distribution", {"kind": "logistic-mixture", "n_mix": 0, "round": True}, "distribution.n_mix is 0"),
+        ("distribution", {"kind": "logistic-mixture", "n_mix": 2, "round": 1}, "round is the number 1, expected true"),
+        ("distribution", {"kind": "logistic-mixture", "round": True}, "needs 'n_mix'"),
         ("pixel.levels", 7.0, "manifest.pixel.levels is the number 7.0, expected an integer"),
         ("pixel.levels", True, "manifest.pixel.levels is a boolean, expected an integer"),
         ("shape", [4], "manifest.shape has 1 entries, expected 2"),

@@ -6,9 +6,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from pixelsnail_infer.noise import gumbel_row
+
+__all__ = ["Categorical", "bits_per_dim", "draw", "kept", "log_probability", "log_softmax"]
 
 
 def log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
@@ -79,3 +84,54 @@ def draw(
     if top_k is not None or top_p is not None:
         scores = np.where(kept(logits, temperature, top_k, top_p), scores, np.float32(-np.inf))
     return np.asarray(np.argmax(scores, axis=-1), np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Categorical:
+    """Codes 0 … levels - 1 from logits [… levels]: the functions above, as a `Distribution`."""
+
+    levels: int
+
+    @property
+    def parameters(self) -> int:
+        """One logit for each level."""
+        return self.levels
+
+    @property
+    def noise_width(self) -> int:
+        """One Gumbel for each level."""
+        return self.levels
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def dtype(self) -> str:
+        return "int64"
+
+    @property
+    def filters(self) -> bool:
+        return True
+
+    @property
+    def blank(self) -> float:
+        return -1
+
+    def noise_row(
+        self, keys: NDArray[np.uint64], row: int, width: int, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """See `pixelsnail_infer.noise.gumbel_row`."""
+        return gumbel_row(keys, row, width, self.levels, out)
+
+    def log_probability(self, parameters: ArrayLike, pixels: ArrayLike) -> NDArray[np.float64]:
+        """See the function of that name."""
+        return log_probability(parameters, pixels)
+
+    def draw(self, parameters: ArrayLike, noise: ArrayLike, temperature: ArrayLike) -> NDArray[np.int64]:
+        """See the function of that name."""
+        return draw(parameters, noise, temperature)
+
+    def bits_per_dim(self, logprob: ArrayLike) -> NDArray[np.float64]:
+        """See the function of that name."""
+        return bits_per_dim(logprob)
