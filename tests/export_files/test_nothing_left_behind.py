@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pixelsnail_infer.errors import PixelsnailError, VerificationError
 from pixelsnail_infer.export import artifacts, exporting
@@ -83,13 +85,15 @@ def test_the_disk_is_full_or_the_user_interrupts(
 
 
 @pytest.mark.parametrize("folder", ["older export"], indirect=True)
-def test_a_real_limit_on_file_size(folder: Path) -> None:
+def test_a_real_limit_on_file_size(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     pytest.importorskip("resource")
+    checkpoint = tmp_path_factory.mktemp("limit") / "small.pt"
+    torch.save({"model": models.prior("label").state_dict(), "args": argparse.Namespace(n_head=2)}, checkpoint)
     code = f"""
 import resource, sys
 from pixelsnail_infer.export.cli import main
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-sys.exit(main(["-q", {str(Path(__file__).parents[2] / "examples" / "digits.pt")!r}, {str(folder / "out.onnx")!r}]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
+sys.exit(main(["-q", {str(checkpoint)!r}, {str(folder / "out.onnx")!r}]))
 """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
