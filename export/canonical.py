@@ -174,7 +174,7 @@ class _Builder:
         if source.pixel and (source.frame != self.shape or self.shifts[source] != (0, 0)):
             raise UnsupportedOpError(f"{node.where} attends to keys on a {source.frame} grid; the canvas is "
                                      f"{self.shape}.")
-        return Edge(self.new[source], keys=True)
+        return Edge(self.new[source], keys=True, pool=edge.pool)
 
     def _table(self, source: Node, offset: Offset, border: torch.Tensor | None) -> Node:
         """A positional constant as the canvas sees it from `offset`."""

@@ -14,7 +14,7 @@ import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.emit_maps import emit_map
-from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.masks import Comparison, comparison
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 from pixelsnail_infer.export.stages import TAPPED, Program
@@ -52,8 +52,8 @@ class Scope(ABC):
         """A value that this graph does not compute itself."""
 
     @abstractmethod
-    def keys(self, node: Node) -> str:
-        """All positions of an attended value, `[B, heads, P, d]`."""
+    def keys(self, edge: Edge) -> str:
+        """All positions of an attended value (or their blocks), `[B, heads, P, d]`."""
 
     @abstractmethod
     def positions(self) -> str:
@@ -235,9 +235,9 @@ class Scope(ABC):
         return product if bias is None else w.op("Add", product, w.constant(bias))
 
     def _scores(self, node: Node) -> str:
-        w, (query, key) = self.writer, (e.source for e in node.inputs)
+        w, query = self.writer, node.inputs[0].source
         heads, width, count = len(node.channels), query.channels[-1], node.keys[0] * node.keys[1]  # type: ignore[index]
-        q, k = self.value(query), self.keys(key)
+        q, k = self.value(query), self.keys(node.inputs[1])
         total = _product(node.channels)
         if self.lead == 1:  # K @ q: the cache is read as it lies
             column = w.op("Reshape", q, w.constant([0, total, width, 1]))
@@ -250,9 +250,9 @@ class Scope(ABC):
         return w.op("Reshape", scores, w.constant([0, *node.channels, self.count, count]))
 
     def _mix(self, node: Node) -> str:
-        w, (weights, values) = self.writer, (e.source for e in node.inputs)
+        w, weights = self.writer, node.inputs[0].source
         heads, width, count = node.channels[:-1], node.channels[-1], weights.keys[0] * weights.keys[1]  # type: ignore[index]
-        a, v = self.value(weights), self.keys(values)
+        a, v = self.value(weights), self.keys(node.inputs[1])
         if len(heads) != 1:
             a = w.op("Reshape", a, w.constant([0, _product(heads), self.count, count]))
         mixed = w.op("MatMul", a, v)  # [B, heads, Q, d]

@@ -7,7 +7,7 @@ import math
 import torch
 
 from pixelsnail_infer.export.emit import Scope
-from pixelsnail_infer.export.fields import Node, reads
+from pixelsnail_infer.export.fields import Edge, Node, reads
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 from pixelsnail_infer.export.prologue import Prologue
 from pixelsnail_infer.export.stages import Program, Stage
@@ -72,11 +72,24 @@ class FullScope(Scope):
         value = w.op("Gather", value, w.constant(torch.arange(h) // fy), axis=1)
         return self.flat(w.op("Gather", value, w.constant(torch.arange(width) // fx), axis=2), node)
 
-    def keys(self, node: Node) -> str:
+    def keys(self, edge: Edge) -> str:
+        value = self.pooled(self.value(edge.source), edge.source, edge.pool) if edge.pool else self.value(edge.source)
+        return self.headed(value, edge.source)
+
+    def headed(self, value: str, node: Node) -> str:
+        """`[B, keys, *channels]` as `[B, heads, keys, d]`."""
         w = self.writer
-        heads = [math.prod(node.channels[:-1]), node.channels[-1]]
-        value = w.op("Reshape", self.value(node), w.constant([0, 0, *heads]))
-        return w.op("Transpose", value, perm=[0, 2, 1, 3])
+        heads = [math.prod(node.channels[:-1]), node.channels[-1]] if node.channels else [1, 1]
+        return w.op("Transpose", w.op("Reshape", value, w.constant([0, 0, *heads])), perm=[0, 2, 1, 3])
+
+    def pooled(self, value: str, node: Node, pool: tuple[int, int]) -> str:
+        """Maxima of blocks of `value [B, h*w, *channels]`: `[B, blocks, *channels]`."""
+        w, (h, width), (py, px) = self.writer, node.frame, pool  # type: ignore[misc]
+        apart = w.op("Reshape", value, w.constant([0, h // py, py, width // px, px * math.prod(node.channels)]))
+        apart = w.op("ReduceMax", apart, w.constant([2]), keepdims=0)  # [B, h/py, w/px, px * C]
+        apart = w.op("Reshape", apart, w.constant([0, h // py * (width // px), px, math.prod(node.channels)]))
+        apart = w.op("ReduceMax", apart, w.constant([2]), keepdims=0)
+        return w.op("Reshape", apart, w.constant([0, 0, *node.channels]))
 
     def guard(self, node: Node, value: str) -> str:
         w, (top, left), (h, width) = self.writer, self.program.guard[node], self.program.shape

@@ -6,7 +6,7 @@ import torch
 
 from pixelsnail_infer.export.emit import Scope
 from pixelsnail_infer.export.emit_canvas import declare, gather, row_start, scatter
-from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.layout import Layout
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 from pixelsnail_infer.export.prologue import Prologue
@@ -130,7 +130,8 @@ class RowScope(Scope):
         small = self._prologue_row(self.prologue.value(w, node.inputs[0].source), 0, None, fy)
         return w.op("Gather", small, w.constant(torch.arange(self.count) // fx), axis=1)
 
-    def keys(self, node: Node) -> str:
+    def keys(self, edge: Edge) -> str:
+        node = edge.source
         if node.pixel:
             cache = self.layout.cache[node]
             if cache.writer == "row" and cache.inclusive:

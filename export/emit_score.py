@@ -6,12 +6,14 @@ import torch
 
 from pixelsnail_infer.export.emit_full import FullScope
 from pixelsnail_infer.export.fields import Node
-from pixelsnail_infer.export.layout import Canvas, Layout
+from pixelsnail_infer.export.layout import Cache, Canvas, Layout
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 from pixelsnail_infer.export.prologue import Prologue
 from pixelsnail_infer.export.stages import Program, Stage
 
 __all__ = ["write_score"]
+
+LOWEST = -3.0e38  # below every value; never left in a cache
 
 
 def write_score(program: Program, layout: Layout, prologue: Prologue, writer: GraphWriter) -> None:
@@ -31,8 +33,23 @@ def write_score(program: Program, layout: Layout, prologue: Prologue, writer: Gr
     for canvas in layout.canvases:
         writer.output(f"{canvas.name}.out", _ring(scope, canvas, rows), writer.precision, ["B", *canvas.shape])
     for cache in layout.caches:
-        value = writer.op("Identity", scope.keys(cache.member))
+        value = _cache(scope, cache, rows)
         writer.output(f"{cache.name}.out", value, writer.precision, ["B", *cache.shape])
+
+
+def _cache(scope: FullScope, cache: Cache, rows: str) -> str:
+    """The cache after `rows` rows; pooled blocks hold the maxima of their known rows only."""
+    w, node = scope.writer, cache.member
+    if cache.pool is None:
+        return w.op("Identity", scope.headed(scope.value(node), node))
+    width, rank = scope.program.shape[1], len(node.channels)
+    until = w.op("Unsqueeze", rows, w.constant(list(range(1, 2 + rank))))
+    row = torch.arange(scope.count).view(1, -1, *(1,) * rank) // width
+    known = w.op("Where", w.op("Less", w.constant(row), until), scope.value(node), w.constant(LOWEST))
+    blocks = torch.arange(cache.positions).view(1, -1, *(1,) * rank) // (width // cache.pool[1]) * cache.pool[0]
+    begun = w.op("Less", w.constant(blocks), until)
+    value = w.op("Where", begun, scope.pooled(known, node, cache.pool), w.constant(0.0))
+    return w.op("Identity", scope.headed(value, node))
 
 
 def _ring(scope: FullScope, canvas: Canvas, rows: str) -> str:

@@ -11,8 +11,8 @@ from pixelsnail_infer.export.emit import Scope
 from pixelsnail_infer.export.emit_canvas import declare, gather, row_start, scatter
 from pixelsnail_infer.export.emit_maps import emit_map
 from pixelsnail_infer.export.emit_row import exported, look_up
-from pixelsnail_infer.export.fields import Node, reads
-from pixelsnail_infer.export.layout import Canvas, Layout
+from pixelsnail_infer.export.fields import Edge, Node, reads
+from pixelsnail_infer.export.layout import Cache, Canvas, Layout
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 from pixelsnail_infer.export.prologue import Prologue
 from pixelsnail_infer.export.stack import Stack
@@ -146,7 +146,8 @@ class StepScope(Scope):
     def source(self, node: Node) -> str:
         return self.prologue.value(self.writer, node)
 
-    def keys(self, node: Node) -> str:
+    def keys(self, edge: Edge) -> str:
+        node = edge.source
         if not node.pixel:
             return self.prologue.keys(self.writer, node)
         cache = self.layout.cache[node]
@@ -200,7 +201,21 @@ class StepScope(Scope):
         w, cache = self.writer, self.layout.cache[node]
         heads, _, width = cache.shape
         update = w.op("Reshape", self.value(node), w.constant([0, heads, 1, width]))
-        return scatter(w, cache, update, self._position())
+        return scatter(w, cache, *(self._pooled(cache, update) if cache.pool else (update, self._position())))
+
+    def _pooled(self, cache: Cache, update: str) -> tuple[str, str]:
+        """The block's new maximum and its address; the block's first position starts it anew."""
+        w, (py, px) = self.writer, cache.pool or (1, 1)
+        heads, _, width = cache.shape
+        blocks = w.op("Mul", w.op("Div", self.row, w.constant(py)), w.constant(self.program.shape[1] // px))
+        address = w.op("Add", blocks, w.op("Div", self.col, w.constant(px)))  # [B]
+        cell = w.op("Unsqueeze", address, w.constant([1, 2]))
+        pair = w.op("Add", w.op("Mul", cell, w.constant([0, 1])), w.constant([[[head, 0] for head in range(heads)]]))
+        old = w.op("GatherND", declare(w, cache), pair, batch_dims=1)  # [B, heads, d]
+        old = w.op("Reshape", old, w.constant([0, heads, 1, width]))
+        inside = w.op("Add", w.op("Mod", self.row, w.constant(py)), w.op("Mod", self.col, w.constant(px)))
+        first = w.op("Unsqueeze", w.op("Equal", inside, w.constant(0)), w.constant([1, 2, 3]))
+        return w.op("Where", first, update, w.op("Max", old, update)), address
 
     def write_states(self) -> None:
         """The scatters that end the step."""

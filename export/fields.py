@@ -15,7 +15,7 @@ import torch
 
 from pixelsnail_infer.export.trace import Where
 
-__all__ = ["TAPPED", "Edge", "Node", "Offset", "consumers", "reads", "topological"]
+__all__ = ["key_ends", "TAPPED", "Edge", "Node", "Offset", "consumers", "reads", "topological"]
 
 Offset = tuple[int, int]
 TAPPED = ("linear", "lookup", "shift")  # nodes that read elsewhere than at their own position
@@ -49,7 +49,8 @@ class Node:
 class Edge:
     """Reads `source` at offset `(dy, dx)`; outside the source's frame it finds `border` (None: never outside).
 
-    The taps of a linear node add their own offsets. An edge into keys or values reads all positions (`keys`).
+    The taps of a linear node add their own offsets. An edge into keys or values reads all positions (`keys`), or with
+    `pool` the maximum of every block of `(rows, columns)` positions.
     """
 
     source: Node
@@ -57,6 +58,7 @@ class Edge:
     dx: int = 0
     border: torch.Tensor | None = None
     keys: bool = False
+    pool: Offset | None = None
 
 
 def topological(outputs: Iterable[Node]) -> list[Node]:
@@ -90,6 +92,13 @@ def consumers(nodes: Iterable[Node]) -> dict[Node, list[tuple[Node, Edge]]]:
         for edge in node.inputs:
             table.setdefault(edge.source, []).append((node, edge))
     return table
+
+
+def key_ends(edge: Edge, shape: Offset) -> torch.Tensor:
+    """The last raster position that each key of an edge into keys or values holds, int64 `[keys]`, ascending."""
+    py, px = edge.pool or (1, 1)
+    rows = torch.arange(py - 1, shape[0], py)
+    return (rows[:, None] * shape[1] + torch.arange(px - 1, shape[1], px)).flatten()
 
 
 def reads(node: Node, edge: Edge) -> list[Offset]:

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from pixelsnail_infer.export.availability import key_products
-from pixelsnail_infer.export.fields import TAPPED, Node, topological
+from pixelsnail_infer.export.fields import TAPPED, Node, topological, key_ends
 from pixelsnail_infer.export.stages import Program, Stage
 from pixelsnail_infer.export.states import Kept, kept_values
 from pixelsnail_infer.export.torch_ops import evaluate
-from pixelsnail_infer.export.whole import attend, full_value, tap_sum
+from pixelsnail_infer.export.whole import attend, full_value, pooled, tap_sum
 from pixelsnail_infer.export.windows import window
 
 __all__ = ["run_full", "run_staged", "staged_rows"]
@@ -152,7 +152,8 @@ class _Run:
         if not self.kept[source].inclusive:  # then this position's own entry is not written yet when it is read
             value = value.clone()
             value[:, i, columns] = self._unknown(value)
-        reached = self._reached(node, i, columns).view(1, *self.program.shape, *(1,) * len(source.channels))
+        value = pooled(value, node.inputs[1])
+        reached = self._reached(node, i, columns).view(1, *value.shape[1:3], *(1,) * len(source.channels))
         return torch.where(reached, value, torch.zeros_like(value))
 
     def _reached(self, node: Node, i: int, columns: slice) -> torch.Tensor:
@@ -161,11 +162,12 @@ class _Run:
         rows = slice(i * width + columns.start, i * width + columns.stop)
         if node.op == "key_mix":
             return self.program.support[node].used[rows].any(0)
-        reached = torch.zeros(width * self.program.shape[0], dtype=torch.bool)
+        ends = key_ends(node.inputs[1], self.program.shape)
+        reached = torch.zeros_like(ends, dtype=torch.bool)
         for mix, support in self.program.support.items():
             if support.keys is not None and node in self.products[mix]:
                 dy, dx = support.keys
                 last = (i + dy) * width + max(0, min(columns.stop - 1 + dx, width - 1)) \
                     if 0 <= columns.stop - 1 + dx else (i + dy) * width - 1
-                reached[:max(last + 1, 0)] = True
+                reached |= ends <= last
         return reached

@@ -46,7 +46,7 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """All positions of one value `[B, heads, P, d]`. Inclusive: read after this step's write."""
+    """All positions of one value `[B, heads, P, d]`, or the maxima of its blocks. Inclusive: read after the write."""
 
     name: str
     member: Node
@@ -54,6 +54,7 @@ class Cache:
     role: str
     inclusive: bool
     writer: str
+    pool: tuple[int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -94,8 +95,11 @@ def lay_out(program: Program, kept: dict[Node, Kept]) -> Layout:
     for node, entry in kept.items():
         if entry.cache:
             writer = "row" if program.stage[node] <= Stage.ROW else "step"
-            cache = Cache(f"state.{entry.cache}.{len(layout.caches)}", node, math.prod(program.shape), entry.cache,
-                          entry.inclusive, writer)
+            if entry.pool is not None and writer == "row":
+                raise UnsupportedOpError(f"{node.where}: pooled keys that rows above determine are not understood.")
+            positions = math.prod(program.shape) // math.prod(entry.pool or (1, 1))
+            cache = Cache(f"state.{entry.cache}.{len(layout.caches)}", node, positions, entry.cache, entry.inclusive,
+                          writer, entry.pool)
             layout.caches.append(cache)
             layout.cache[node] = cache
     return layout

@@ -206,6 +206,8 @@ def _keys_product(state: Lowering, a: View, b: View, where: Where) -> View:
 
 def _key_edge(view: View) -> Edge:
     """An edge that reads all positions."""
+    if view.pool is not None:
+        return Edge(view.node, keys=True, pool=view.pool)
     if view.plain:
         return Edge(view.node, keys=True)
     node = view.node

@@ -14,7 +14,7 @@ from pixelsnail_infer.export.lower_elementwise import constant
 from pixelsnail_infer.export.trace import BatchInt, TraceNode, Where
 from pixelsnail_infer.export.views import Atom, Dim, View, drop_axes, regroup, size_of
 
-__all__ = ["chunk", "concatenate", "expand", "narrow", "pad", "pad_window", "permute", "reshape", "select", "slice_",
+__all__ = ["chunk", "concatenate", "expand", "max_pool", "narrow", "pad", "pad_window", "permute", "reshape", "select", "slice_",
            "split", "squeeze", "stack", "transpose", "unbind", "unsqueeze"]
 
 
@@ -77,6 +77,24 @@ def pad(state: Lowering, item: TraceNode) -> View:
         low[axis], high[axis] = before, after
     border = torch.tensor(value, dtype=view.node.dtype)
     return pad_window(view, (low[0], low[1]), (high[0], high[1]), border, item.where)
+
+
+def max_pool(state: Lowering, item: TraceNode) -> list[View | None]:
+    """Maxima of blocks of positions: only keys and values may be pooled, so the blocks are noted on the view."""
+    view, kernel = state.get(item.args[0]), item.args[1]
+    stride = item.args[2] if len(item.args) > 2 and item.args[2] else kernel
+    (py, px), rest = (tuple(kernel) * 2)[:2], item.args[3:]
+    plain = tuple(kernel) == tuple(stride) and not any(v not in (0, 1, False, [0, 0], [1, 1]) for v in rest)
+    axes = [position_axis(d) for d in view.dims[-2:]]
+    if not plain or view.frame is None or axes != [0, 1] or view.frame[0] % py or view.frame[1] % px or view.pool:
+        raise UnsupportedOpError(f"{item.where}: only blocks that tile the map, without padding or overlap, are understood.")
+    if not view.plain:
+        view = View(Node("map", [view.edge], view.frame, view.node.channels, view.node.dtype, item.where, None,
+                         {"fn": "identity"}, view.node.pixel, view.node.condition), view.dims, view.frame)
+    frame = (view.frame[0] // py, view.frame[1] // px)  # type: ignore[index]
+    sizes = {"y": frame[0], "x": frame[1]}
+    dims = tuple(tuple(a._replace(size=sizes.get(a.kind, a.size)) for a in d) for d in view.dims)
+    return [replace(view, dims=dims, frame=frame, pool=(py, px)), None]
 
 
 def position_axis(dim: Dim) -> int | None:

@@ -260,5 +260,5 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax"), _softmax),
     "sum": _reduce("sum"), "mean": _reduce("mean"), "amax": _reduce("max"), "max": _reduce("max"),
     "native_layer_norm": _layer_norm, "native_group_norm": _over_the_canvas,
-    "embedding": _embedding, "upsample_nearest2d": _upsample,
+    "max_pool2d_with_indices": lower_layout.max_pool, "embedding": _embedding, "upsample_nearest2d": _upsample,
 }

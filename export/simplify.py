@@ -95,7 +95,7 @@ def _share_equal(output: Node) -> None:
     for node in topological([output]):
         for edge in node.inputs:
             edge.source = instead.get(edge.source, edge.source)
-        key = (node.op, node.frame, node.channels, node.keys, node.dtype, *((e.source, e.dy, e.dx, e.keys)
+        key = (node.op, node.frame, node.channels, node.keys, node.dtype, *((e.source, e.dy, e.dx, e.keys, e.pool)
                                                                            for e in node.inputs))
         for other in known.setdefault(key, []):
             if node.op != "input" and _same_attributes(node, other) and all(

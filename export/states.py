@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.availability import key_products
 from pixelsnail_infer.export.fields import Node, Offset, reads
 from pixelsnail_infer.export.stages import TAPPED, Program, Stage
@@ -20,7 +21,7 @@ class Kept:
     """Why a value is kept. `rows`: how many rows above are read; `left`, `right`: columns read beyond the position.
 
     `row_reads` and `step_reads` say which graph reads the canvas; `cache` that attention reads all positions, and
-    `inclusive` that it reads what its own graph writes in the same run.
+    `inclusive` that it reads what its own graph writes in the same run; `pool` gives the blocks of a pooled cache.
     """
 
     rows: int = 0
@@ -29,6 +30,7 @@ class Kept:
     row_reads: bool = False
     step_reads: bool = False
     cache: str = ""
+    pool: Offset | None = None
     inclusive: bool = False
 
     @property
@@ -47,7 +49,9 @@ def kept_values(program: Program) -> dict[Node, Kept]:
             if edge.keys:
                 entry = kept.setdefault(source, Kept())
                 role = "keys" if node.op == "key_dot" else "values"
-                entry.cache = entry.cache or role
+                if entry.cache and entry.pool != edge.pool:
+                    raise UnsupportedOpError(f"{source.where} is attended to both pooled and as it is.")
+                entry.cache, entry.pool = entry.cache or role, edge.pool
             elif node.op in TAPPED:
                 _canvas(program, kept, node, source, reads(node, edge))
     for mix, support in program.support.items():

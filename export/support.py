@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
-from pixelsnail_infer.export.fields import Node, Offset
+from pixelsnail_infer.export.fields import Node, Offset, key_ends
 from pixelsnail_infer.export.torch_ops import MAPS
 
 __all__ = ["Support", "attention_nodes", "support"]
@@ -54,6 +54,7 @@ def support(mix: Node, scores: set[Node], shape: tuple[int, int]) -> Support:
     used = torch.zeros(positions, keys, dtype=torch.bool)
     depends = torch.full((positions,), -1, dtype=torch.int64)
     constant_row = None
+    ends = key_ends(mix.inputs[1], shape) if mix.inputs[1].source.pixel else torch.arange(keys)
     step = max(1, BLOCK // keys)
     for start in range(0, positions, step):
         rows = slice(start, min(start + step, positions))
@@ -62,12 +63,12 @@ def support(mix: Node, scores: set[Node], shape: tuple[int, int]) -> Support:
         used[rows] = nonzero
         latest = torch.where(block.live, block.latest, -1)
         depends[rows] = latest.flatten(1).amax(1)
-        future = torch.arange(keys)[None] > torch.arange(rows.start, rows.stop)[:, None]
+        future = ends[None] > torch.arange(rows.start, rows.stop)[:, None]
         bad = (nonzero & ~live & future).any(1)
         if constant_row is None and bool(bad.any()):
             constant_row = start + int(bad.nonzero()[0])
     last = torch.where(used, torch.arange(keys)[None], -1).amax(1)
-    return Support(_lag(last, shape), _lag(depends, shape), used, constant_row)
+    return Support(_lag(last, ends, shape), _lag(depends, ends, shape), used, constant_row)
 
 
 def _per_key(mask: torch.Tensor, keys: int) -> torch.Tensor:
@@ -75,14 +76,15 @@ def _per_key(mask: torch.Tensor, keys: int) -> torch.Tensor:
     return flat.expand(flat.shape[0], keys)
 
 
-def _lag(latest: torch.Tensor, shape: tuple[int, int]) -> Offset | None:
-    """The lexicographically latest of the keys relative to their queries."""
+def _lag(latest: torch.Tensor, ends: torch.Tensor, shape: tuple[int, int]) -> Offset | None:
+    """The lexicographically latest of the keys relative to their queries; `ends` is where each key ends."""
     query = torch.arange(latest.shape[0])
     valid = latest >= 0
     if not bool(valid.any()):
         return None
-    dy = (latest // shape[1] - query // shape[1])[valid]
-    dx = (latest % shape[1] - query % shape[1])[valid]
+    last = ends[latest.clamp(min=0)]
+    dy = (last // shape[1] - query // shape[1])[valid]
+    dx = (last % shape[1] - query % shape[1])[valid]
     top = int(dy.max())
     return top, int(dx[dy == top].max())
 

@@ -32,7 +32,7 @@ Dim = tuple[Atom, ...]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`node` seen through a window: position (i, j) shows the node at (i + dy, j + dx), `border` outside its frame."""
+    """`node` seen through a window (and pooled, where `pool` gives block sizes): position (i, j) shows the node at (i + dy, j + dx), `border` outside its frame."""
 
     node: Node
     dims: tuple[Dim, ...]
@@ -40,9 +40,12 @@ class View:
     dy: int = 0
     dx: int = 0
     border: torch.Tensor | None = None
+    pool: tuple[int, int] | None = None
 
     @property
     def edge(self) -> Edge:
+        if self.pool is not None:
+            raise UnsupportedOpError(f"{self.node.where}: pooled values may only be keys and values of attention.")
         return Edge(self.node, self.dy, self.dx, self.border if self.outside else None)
 
     @property
@@ -56,7 +59,7 @@ class View:
     @property
     def plain(self) -> bool:
         """Whether the window is the node's own frame."""
-        return self.dy == 0 and self.dx == 0 and self.frame == self.node.frame
+        return self.pool is None and self.dy == 0 and self.dx == 0 and self.frame == self.node.frame
 
 
 def whole(node: Node, dims: tuple[Dim, ...]) -> View:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from pixelsnail_infer.export.fields import TAPPED, Node, Offset, reads
+from pixelsnail_infer.export.fields import TAPPED, Edge, Node, Offset, reads
 from pixelsnail_infer.export.torch_ops import evaluate
 from pixelsnail_infer.export.windows import window
 
-__all__ = ["attend", "full_value", "tap_sum"]
+__all__ = ["attend", "full_value", "pooled", "tap_sum"]
 
 
 def full_value(node: Node, values: Mapping[Node, torch.Tensor], inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -30,7 +30,7 @@ def full_value(node: Node, values: Mapping[Node, torch.Tensor], inputs: Mapping[
         edge = node.inputs[0]  # queries and weights may be read at an offset
         here = first[:, None, None] if edge.source.frame is None else \
             window(first, (edge.dy, edge.dx), node.frame, edge.border)
-        return _framed(node, attend(node, here, values[node.inputs[1].source]))
+        return _framed(node, attend(node, here, pooled(values[node.inputs[1].source], node.inputs[1])))
     if node.op in TAPPED and node.frame is not None:
         frame = node.frame
         return tap_sum(node, lambda offset: window(first, offset, frame, node.inputs[0].border))
@@ -71,6 +71,14 @@ def tap_sum(node: Node, read: Callable[[Offset], torch.Tensor]) -> torch.Tensor:
     bias = node.attrs["bias"]
     assert isinstance(total, torch.Tensor)  # there is a tap at least
     return total if bias is None else total + bias
+
+
+def pooled(value: torch.Tensor, edge: Edge) -> torch.Tensor:
+    """`value [B, H, W, ...]`, or the maximum of each of its blocks where the edge pools."""
+    if edge.pool is None:
+        return value
+    (py, px), (h, w) = edge.pool, value.shape[1:3]
+    return value.unflatten(1, (h // py, py)).unflatten(3, (w // px, px)).amax((2, 4))
 
 
 def attend(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -311,3 +311,41 @@ def position_bias(shape: Shape) -> nn.Module:
     sketch.bias = nn.Parameter(torch.randn(2, places, places))
     sketch.register_buffer("mask", strict(shape))
     return sketch
+
+
+class PooledAttention(Attention):
+    """Keys and values are the maxima of 2x2 blocks; a block counts only when all of it is past."""
+
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        key, value = F.max_pool2d(self.key(source), 2), F.max_pool2d(self.val(source), 2)
+        q, k, v = self.split(self.query(x)), self.split(key), self.split(value)
+        scores = torch.matmul(q, k.transpose(2, 3)) / math.sqrt(q.shape[-1])
+        out = torch.matmul(self.weigh(scores, self.mask), v)
+        return out.transpose(2, 3).reshape(x.shape[0], self.value, *x.shape[2:])
+
+
+def blocks_past(shape: Shape) -> Tensor:
+    """Strict, of the last position of every 2x2 block."""
+    return strict(shape).view(-1, *shape)[:, 1::2, 1::2].flatten(1)
+
+
+def soft_ratio(scores: Tensor, mask: Tensor) -> Tensor:
+    """The original's: exp of the masked difference to the maximum, over its sum and a little."""
+    masked = scores - (~mask).type_as(scores) * 1e10
+    weights = torch.exp(masked - masked.amax(-1, keepdim=True)) * mask.type_as(scores)
+    return weights / (weights.sum(-1, keepdim=True) + 1e-6)
+
+
+@network(shapes=((4, 6), (2, 4), (6, 4)))
+def pooled_keys(shape: Shape) -> nn.Module:
+    return attending(PooledAttention(blocks_past(shape), soft_ratio))
+
+
+@network(shapes=((4, 6), (2, 4)))
+def pooled_keys_of_heads_that_see_the_pixel(shape: Shape) -> nn.Module:
+    """Keys and values of the raw codes, which exist once the pixel is drawn; queries of the features."""
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = F.elu(m.first(hot(x)))
+        return m.out(F.elu(m.next(torch.cat([y, m.attention(y, hot(x))], 1))))
+    attention = PooledAttention(blocks_past(shape), soft_ratio, heads=2, key=4, value=6, keys_from=LEVELS)
+    return Sketch(run, first=First(), attention=attention, next=DownRight(WIDTH + 6), out=head())

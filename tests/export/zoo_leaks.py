@@ -11,11 +11,13 @@ from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpErr
 from .zoo import LEVELS, WIDTH, DownRight, First, Masked, Shape, Sketch, conv, head, hot, leak, right
 from .zoo_attention import (
     Attention,
+    PooledAttention,
     additive_billion,
     attending,
     exp_with_future_maximum,
     inclusive,
     plain_fill,
+    soft_ratio,
     start_mask,
     strict,
 )
@@ -225,10 +227,23 @@ def reads_a_row_ahead(shape: Shape) -> nn.Module:
     return Sketch(run, a=conv(LEVELS), out=head())
 
 
-@leak(UnsupportedOpError, "max_pool2d", "supported operations")
+@leak(UnsupportedOpError, "max_pool2d", "tile the map")
 def pooled(shape: Shape) -> nn.Module:
     return Sketch(lambda m, x: m.out(F.interpolate(F.max_pool2d(m.first(hot(x)), 2), scale_factor=2.0)),
                   first=First(), out=head())
+
+
+@leak(UnsupportedOpError, "pooled values may only be keys", shape=(4, 6))
+def pooled_features(shape: Shape) -> nn.Module:
+    return Sketch(lambda m, x: m.out(F.interpolate(F.elu(F.max_pool2d(m.first(hot(x)), 2)), scale_factor=2.0)),
+                  first=First(), out=head())
+
+
+@leak(NotCausalError, "mask", shape=(4, 6))
+def pooled_keys_counted_too_early(shape: Shape) -> nn.Module:
+    """A block counts as soon as its first position is past, although it holds later ones."""
+    begun = strict(shape).view(-1, *shape)[:, ::2, ::2].flatten(1)
+    return attending(PooledAttention(begun, soft_ratio))
 
 
 @leak(UnsupportedOpError, "stride")
