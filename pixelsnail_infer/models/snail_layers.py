@@ -41,7 +41,8 @@ def concat_elu(x: Tensor) -> Tensor:
 
 def nonlinearity(name: str) -> Callable[[Tensor], Tensor]:
     """The function of that name: concat_elu, elu or relu. Raises KeyError for another."""
-    return {"concat_elu": concat_elu, "elu": F.elu, "relu": F.relu}[name]
+    functions: dict[str, Callable[[Tensor], Tensor]] = {"concat_elu": concat_elu, "elu": F.elu, "relu": F.relu}
+    return functions[name]
 
 
 def shift_left(x: Tensor) -> Tensor:
