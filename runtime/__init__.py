@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from pixelsnail_infer.distributions import from_uint8, to_uint8
 from pixelsnail_infer.runtime.loading import load
 from pixelsnail_infer.runtime.sampler import Sampler
 
-__all__ = ["Sampler", "load"]
+__all__ = ["Sampler", "from_uint8", "load", "to_uint8"]

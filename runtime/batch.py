@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.backends.protocol import Backend, BoundGraph, Buffer, Graph
-from pixelsnail_infer.runtime.signature import signature
+from pixelsnail_infer.runtime.signature import widest_step
 from pixelsnail_infer.runtime.states import SlotStates
 
 
@@ -50,7 +50,7 @@ class Batch:
         self._graphs = graphs
         self.prologue = Prologue(manifest, backend, graphs, size)
         self.states = SlotStates(manifest, backend, size)
-        shapes = signature(manifest, "filtered")
+        shapes = widest_step(manifest)
         per_batch = {**shapes.inputs, "logits": shapes.outputs["logits"], "pixel": shapes.outputs["pixel"]}
         self.buffers = {
             name: backend.allocate((1,) if name == "col" else (size, *shape), dtype)
@@ -85,8 +85,8 @@ class Batch:
         self.write("row", row)
         self.row.run()
 
-    def run_steps(self, part: str, out: NDArray[np.int64]) -> None:
-        """Run the step once per column; column j of `out` int64 [size, W] receives the pixels."""
+    def run_steps(self, part: str, out: NDArray[Any]) -> None:
+        """Run the step once per column; column j of `out` [size, W] or [size, W, C] receives the pixels."""
         step, col, pixel = self.bound(part), self.buffers["col"], self.buffers["pixel"]
         run, push, pull = step.run, col.push, pixel.pull
         column, drawn = col.array, pixel.array
@@ -101,7 +101,7 @@ class Batch:
 def buffer_bytes(manifest: Manifest, size: int) -> int:
     """Exact bytes of a batch's other buffers: inputs, outputs, conditions and prologue tensors, without the states."""
     items = {"float32": 4, "int64": 8, "bool": 1}
-    shapes = signature(manifest, "filtered")
+    shapes = widest_step(manifest)
     held = [shape for name, shape in shapes.inputs.items() if name != "col"]
     held += [shapes.outputs["logits"], shapes.outputs["pixel"]]
     held += [(spec.dtype, spec.shape) for spec in manifest.prologue]

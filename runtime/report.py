@@ -37,20 +37,33 @@ def describe_files(path: str | Path, *, json: bool = False) -> tuple[str, bool]:
 def _model(manifest: Manifest) -> Iterator[str]:
     parameters = manifest.parameters
     yield f"{manifest.kind} of family {manifest.model.family}, format version {manifest.format_version}"
-    yield f"  canvas      {manifest.height}×{manifest.width}, codes 0…{manifest.levels - 1}"
+    yield f"  canvas      {manifest.height}×{manifest.width}, {_pixels(manifest)}"
     for spec in manifest.conditions:
         yield f"  condition   {describe(spec)}"
     yield f"  parameters  {parameters.total:,}, read per image {parameters.per_image:,}, per row " + (
         f"{parameters.per_row:,}, per step {parameters.per_step:,}"
     )
     yield f"  schedule    {manifest.schedule}, target {manifest.target}, precision {manifest.precision}"
-    yield f"  draw        {manifest.distribution.kind}, noise version {manifest.noise.version}"
+    yield f"  draw        {_distribution(manifest)}, noise version {manifest.noise.version}"
     yield f"  checkpoint  sha256 {manifest.checkpoint.sha256}"
     yield "  versions    " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     for name, value in manifest.verification.items():
         yield f"  verified    {name}: {value}"
     for note in manifest.notes:
         yield f"  note        {note}"
+
+
+def _pixels(manifest: Manifest) -> str:
+    if (channels := manifest.pixel.channels) is None:
+        return f"codes 0…{manifest.levels - 1}"
+    return f"{channels} channel{'s' if channels > 1 else ''} in [-1, 1]"
+
+
+def _distribution(manifest: Manifest) -> str:
+    spec = manifest.distribution
+    if spec.n_mix is None:
+        return spec.kind
+    return f"{spec.kind} of {spec.n_mix}, {'rounded to 8 bits' if spec.round else 'not rounded'}"
 
 
 def _states(manifest: Manifest) -> Iterator[str]:

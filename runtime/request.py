@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.noise import image_keys
 from pixelsnail_infer.runtime.conditions import resolve_conditions
+from pixelsnail_infer.runtime.pixels import known_images
 
 DEFAULT_MAX_BATCH = 16
 
@@ -22,7 +24,8 @@ DEFAULT_MAX_BATCH = 16
 class Request:
     """A checked request for n images; axis 0 of every array counts images.
 
-    `given` and `use_given` are [n, H, W]; `top_k` holds L and `top_p` 1 where the filter is off.
+    `given` is [n, H, W], or [n, H, W, C] for channels; `use_given` is [n, H, W]. `top_k` holds the number of parameters
+    of a pixel (L for codes) and `top_p` 1 where the filter is off.
     """
 
     n: int
@@ -30,7 +33,7 @@ class Request:
     temperature: NDArray[np.float32]
     top_k: NDArray[np.int64]
     top_p: NDArray[np.float32]
-    given: NDArray[np.int64]
+    given: NDArray[Any]
     use_given: NDArray[np.bool_]
     conditions: dict[str, NDArray[Any]]
 
@@ -48,9 +51,9 @@ class Request:
             conditions=conditions,
         )
 
-    def filtered(self, levels: int) -> bool:
-        """Whether a filter is on for any image."""
-        return bool((self.top_k < levels).any() or (self.top_p < 1.0).any())
+    def filtered(self, off: int) -> bool:
+        """Whether a filter is on for any image; `off` is the number of parameters of a pixel."""
+        return bool((self.top_k < off).any() or (self.top_p < 1.0).any())
 
     def leading_rows(self) -> int:
         """How many leading rows are wholly known in every image."""
@@ -74,12 +77,16 @@ def make_request(
     n = count(n, "n")
     heat = _per_image(temperature, n, "temperature", "fiu", "a finite number of at least 0")
     _within(heat, (heat >= 0) & (heat <= np.finfo(np.float32).max), "temperature", "finite numbers of at least 0")
-    levels = manifest.levels
+    distribution = distribution_of(manifest)
+    if not distribution.filters and (top_k is not None or top_p is not None):
+        name, kind = "top_p" if top_k is None else "top_k", manifest.pixel.kind
+        raise RequestError(f"{name} is for models of codes, but this one's pixels are {kind}; leave it out.")
+    levels = distribution.parameters
     k = _per_image(levels if top_k is None else top_k, n, "top_k", "iu", f"an integer from 1 to {levels}")
     _within(k, (k >= 1) & (k <= levels), "top_k", f"integers from 1 to {levels}")
     p = _per_image(1.0 if top_p is None else top_p, n, "top_p", "fiu", "a number above 0 and at most 1")
     _within(p, (p > 0) & (p <= 1), "top_p", "numbers above 0 and at most 1")
-    given, use_given = _known(manifest, n, known, known_mask)
+    given, use_given = known_images(manifest, n, known, known_mask)
     return Request(
         n=n,
         keys=image_keys(seed, n),
@@ -92,16 +99,6 @@ def make_request(
     )
 
 
-def check_codes(manifest: Manifest, codes: ArrayLike, name: str = "codes") -> NDArray[np.int64]:
-    """`codes` as int64 [n, H, W]; [H, W] counts as one image. Raises `RequestError` for shape, dtype or range."""
-    array = _integers(codes, name)
-    array = array[None] if array.shape == manifest.shape else array
-    if array.ndim != 3 or array.shape[1:] != manifest.shape or not len(array):
-        raise RequestError(_shape_message(manifest, array, name))
-    _in_range(array, np.ones(array.shape, bool), manifest.levels, name)
-    return np.ascontiguousarray(array, np.int64)
-
-
 def count(value: object, name: str) -> int:
     """A positive integer argument."""
     try:
@@ -111,56 +108,6 @@ def count(value: object, name: str) -> int:
     if number < 1 or isinstance(value, bool):
         raise RequestError(f"{name} is {value!r}, expected an integer of at least 1.")
     return number
-
-
-def _known(
-    manifest: Manifest, n: int, known: ArrayLike | None, mask: ArrayLike | None
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    shape = (n, *manifest.shape)
-    if known is None and mask is None:
-        return np.zeros(shape, np.int64), np.zeros(shape, bool)
-    if known is None or mask is None:
-        given, lacking = ("known_mask", "known") if known is None else ("known", "known_mask")
-        raise RequestError(f"{given} comes without {lacking}; give both, or neither.")
-    codes, use = _integers(known, "known"), np.asarray(mask)
-    if use.dtype != np.bool_:
-        raise RequestError(f"known_mask has dtype {use.dtype}, expected bool; give True where a code is known.")
-    for name, array in (("known", codes), ("known_mask", use)):
-        if array.shape not in (manifest.shape, shape):
-            raise RequestError(_shape_message(manifest, array, name, n))
-    codes, use = np.broadcast_to(codes, shape), np.broadcast_to(use, shape)
-    _in_range(codes, use, manifest.levels, "known")
-    return np.where(use, codes, 0).astype(np.int64), np.ascontiguousarray(use)
-
-
-def _integers(value: ArrayLike, name: str) -> NDArray[Any]:
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise RequestError(f"{name} is not a regular array ({error}); give integer codes [n, H, W].") from error
-    if array.dtype.kind not in "iu":
-        raise RequestError(f"{name} has dtype {array.dtype}, expected integers; convert it to int64.")
-    return array
-
-
-def _in_range(codes: NDArray[Any], where: NDArray[np.bool_], levels: int, name: str) -> None:
-    bad = where & ((codes < 0) | (codes >= levels))
-    if bad.any():
-        image, row, column = (int(index) for index in np.argwhere(bad)[0])
-        value = int(codes[image, row, column])
-        raise RequestError(
-            f"{name}[{image}, {row}, {column}] is {value}, expected codes from 0 to {levels - 1}; "
-            "these codes are of another model or of a larger code book."
-        )
-
-
-def _shape_message(manifest: Manifest, array: NDArray[Any], name: str, n: int | None = None) -> str:
-    height, width = manifest.shape
-    images = "n" if n is None else str(n)
-    return (
-        f"{name} has shape {list(array.shape)}, expected [{height}, {width}] or [{images}, {height}, {width}]; "
-        f"this model was trained for {height}×{width} positions and takes no other canvas."
-    )
 
 
 def _per_image(value: ArrayLike, n: int, name: str, kinds: str, expected: str) -> NDArray[Any]:

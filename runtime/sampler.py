@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pixelsnail_infer import distributions
+from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import ManifestError, RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime import batch as batches
@@ -20,11 +20,12 @@ from pixelsnail_infer.runtime.batch import Batch, Graphs
 from pixelsnail_infer.runtime.conditions import resolve_conditions
 from pixelsnail_infer.runtime.guard import CallGuard
 from pixelsnail_infer.runtime.loop import draw_rows, replay_rows
-from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH, Request, check_codes, count, make_request
+from pixelsnail_infer.runtime.pixels import check_images
+from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH, Request, count, make_request
 from pixelsnail_infer.runtime.scoring import SCORE_BATCH, ScorePass
 
 Progress = Callable[[int, int], object]
-OnRow = Callable[[int, NDArray[np.int64], int], object]
+OnRow = Callable[[int, NDArray[Any], int], object]
 
 __all__ = ["OnRow", "Progress", "Sampler"]
 
@@ -44,6 +45,7 @@ class Sampler:
                     f"The condition {clash[0]!r} has the name of an argument of {method.__name__}; export it renamed."
                 )
         self._manifest = manifest
+        self._distribution = distribution_of(manifest)
         self._backend = backend
         self._graphs: Graphs | None = graphs
         self._calls = CallGuard()
@@ -69,23 +71,27 @@ class Sampler:
         on_row: OnRow | None = None,
         max_batch: int | None = None,
         **conditions: Any,
-    ) -> NDArray[np.int64]:
-        """Draw n images; returns codes, int64 [n, H, W].
+    ) -> NDArray[Any]:
+        """Draw n images; returns codes int64 [n, H, W], or for pixels in channels float32 [n, H, W, C] in [-1, 1]:
+        exactly what was fed back to the network, not rounded unless the model was exported so (`to_uint8` makes grey
+        levels).
 
         An integer `seed` s gives image k the noise key (s, k); a sequence of n seeds gives image k the key (seed[k],
         0). An image depends on its key, conditions and settings only: not on its neighbours, its slot or the batch.
-        `temperature` (at least 0; 0 takes the most probable code), `top_k` (1 … L) and `top_p` (above 0, at most 1) are
-        one value or one per image, as are conditions, which are given by name.
+        `temperature` (at least 0; 0 takes the most probable code, or the mean of the most probable component), `top_k`
+        (1 … L) and `top_p` (above 0, at most 1; both for codes only) are one value or one per image, as are conditions,
+        which are given by name.
 
-        `known` (int [H, W] or [n, H, W]) with `known_mask` (bool, such a shape) completes partly known images: where
-        the mask is True the code is taken, elsewhere `known` is ignored. Leading rows that are known in every image of
-        a batch are filled in by one pass of the score graph. So a stopped call is resumed with `known=codes,
-        known_mask=codes >= 0`.
+        `known` (codes [H, W] or [n, H, W], or float [H, W, C] or [n, H, W, C]) with `known_mask` (bool [H, W] or [n, H,
+        W]) completes partly known images: where the mask is True the pixel is taken, elsewhere `known` is ignored.
+        Leading rows that are known in every image of a batch are filled in by one pass of the score graph. So a stopped
+        call is resumed with `known=codes, known_mask=codes >= 0`, or with `~np.isnan(images).any(-1)`.
 
         At most `max_batch` images (default 16) are drawn together; more are split in order. `progress(done, total)`
-        counts pixels and is called after every row. `on_row(row, codes, first_image)` gets every finished row, known
-        ones too, with a copy of its codes int64 [b, W] of images first_image … first_image + b - 1; if it returns True
-        the call ends, and rows not drawn are -1. Both run in the calling thread and must not call this sampler.
+        counts pixels and is called after every row. `on_row(row, pixels, first_image)` gets every finished row, known
+        ones too, with a copy of its pixels, [b, W] or [b, W, C], of images first_image … first_image + b - 1; if it
+        returns True the call ends, and rows not drawn are -1, or NaN for channels. Both run in the calling thread and
+        must not call this sampler.
 
         Raises `RequestError` before anything runs when an argument is wrong.
         """
@@ -94,24 +100,24 @@ class Sampler:
             known_mask=known_mask, conditions=conditions,
         )  # fmt: skip
         limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
-        height, width = self._manifest.shape
-        codes = np.full((request.n, height, width), -1, np.int64)
+        held, (height, width) = self._distribution, self._manifest.shape
+        pixels = np.full((request.n, height, width, *held.pixel_shape), held.blank, held.dtype)
         total = request.n * height * width
         done = 0
         with self._calls:
             for images in _split(request.n, limit):
                 for i, row in enumerate(self._rows(request[images])):
-                    codes[images, i] = row
-                    done += row.size
+                    pixels[images, i] = row
+                    done += len(row) * width
                     if progress is not None:
                         progress(done, total)
                     if on_row is not None and on_row(i, row, images.start):
-                        return codes
-        return codes
+                        return pixels
+        return pixels
 
     def replay(
         self,
-        codes: ArrayLike,
+        images: ArrayLike,
         *,
         known_rows: int = 0,
         filtered: bool = False,
@@ -119,52 +125,60 @@ class Sampler:
         max_batch: int | None = None,
         **conditions: Any,
     ) -> NDArray[np.float32]:
-        """The logits that `sample` sees when it draws `codes`: float32 [n, H, W, L], through the row and step graphs.
+        """The logits that `sample` sees when it draws `images`: float32 [n, H, W, L], through the row and step graphs;
+        for channels the raw parameters of the mixture, float32 [n, H, W, 10 n_mix] (3 n_mix for one channel).
 
-        `codes` is int [n, H, W] (or [H, W], one image). The first `known_rows` rows (0 … H) are filled in by the score
-        graph instead, as `sample` does with known rows; their logits are NaN. `filtered` runs the step that top-k and
-        top-p need in place of the plain one; the logits are the same. `twice` runs every graph a second time and raises
-        `VerificationError` unless results and states stay the same to the bit. Both are meant for verification.
+        `images` is int [n, H, W] or float [n, H, W, C] in [-1, 1]; one image may come without the first axis. The first
+        `known_rows` rows (0 … H) are filled in by the score graph instead, as `sample` does with known rows; their
+        logits are NaN. `filtered` runs the step that top-k and top-p need in place of the plain one; the logits are the
+        same. `twice` runs every graph a second time and raises `VerificationError` unless results and states stay the
+        same to the bit. Both are meant for verification.
         """
-        checked = check_codes(self._manifest, codes)
+        checked = check_images(self._manifest, images)
+        if filtered and not self._distribution.filters:
+            raise RequestError(f"filtered is for models of codes; this one's pixels are {self._manifest.pixel.kind}.")
         resolved = resolve_conditions(self._manifest, conditions, len(checked))
         limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
         first = count(known_rows, "known_rows") if known_rows else 0
         if first > self._manifest.height:
             raise RequestError(f"known_rows is {first}, expected an integer from 0 to {self._manifest.height}.")
-        logits = np.full((*checked.shape, self._manifest.levels), np.nan, np.float32)
+        logits = np.full((*checked.shape[:3], self._distribution.parameters), np.nan, np.float32)
         with self._calls:
-            for images in _split(len(checked), limit):
-                batch = self._batch_of(images.stop - images.start)
-                held = {name: array[images] for name, array in resolved.items()}
+            for some in _split(len(checked), limit):
+                batch = self._batch_of(some.stop - some.start)
+                held = {name: array[some] for name, array in resolved.items()}
                 batch.begin(held)
                 if first:
-                    self._fill(batch, checked[images], first, held)
+                    self._fill(batch, checked[some], first, held)
                 part = "filtered" if filtered else "step"
-                rows = replay_rows(self._manifest, batch, checked[images], part, first, twice)
+                rows = replay_rows(self._manifest, batch, checked[some], part, first, twice)
                 for i, row in enumerate(rows, first):
-                    logits[images, i] = row
+                    logits[some, i] = row
         return logits
 
-    def score(self, codes: ArrayLike, *, max_batch: int | None = None, **conditions: Any) -> NDArray[np.float32]:
-        """Natural-log probability of every pixel of `codes` (int [n, H, W] or [H, W]): float32 [n, H, W].
+    def score(self, images: ArrayLike, *, max_batch: int | None = None, **conditions: Any) -> NDArray[np.float32]:
+        """Natural-log probability of every pixel of `images` (as for `replay`): float32 [n, H, W]. For channels it is
+        that of the whole pixel, all channels summed, as 8-bit levels: `pixelsnail_infer.distributions.mixture` says
+        how.
 
         Runs the score graph, which is loaded when first needed, on at most `max_batch` images at once (default 4).
         """
-        checked = check_codes(self._manifest, codes)
+        checked = check_images(self._manifest, images)
         resolved = resolve_conditions(self._manifest, conditions, len(checked))
         limit = SCORE_BATCH if max_batch is None else count(max_batch, "max_batch")
-        result = np.empty(checked.shape, np.float32)
+        result = np.empty(checked.shape[:3], np.float32)
         with self._calls:
-            for images in _split(len(checked), limit):
-                score = self._pass_of(images.stop - images.start)
-                score.run(checked[images], 0, {name: held[images] for name, held in resolved.items()})
-                result[images] = score.logprob()
+            for some in _split(len(checked), limit):
+                score = self._pass_of(some.stop - some.start)
+                score.run(checked[some], 0, {name: held[some] for name, held in resolved.items()})
+                result[some] = score.logprob()
         return result
 
-    def bits_per_dim(self, codes: ArrayLike, *, max_batch: int | None = None, **conditions: Any) -> NDArray[np.float64]:
-        """Bits per dimension of each image of `codes`, float64 [n]: see `score`."""
-        return distributions.bits_per_dim(self.score(codes, max_batch=max_batch, **conditions))
+    def bits_per_dim(
+        self, images: ArrayLike, *, max_batch: int | None = None, **conditions: Any
+    ) -> NDArray[np.float64]:
+        """Bits per dimension of each image, float64 [n]: see `score`. An image has H W dimensions, or H W C."""
+        return self._distribution.bits_per_dim(self.score(images, max_batch=max_batch, **conditions))
 
     def state_bytes(self, n: int) -> int:
         """Exact bytes of the states of a batch of n images (see `buffer_bytes` for its other buffers)."""
@@ -177,7 +191,7 @@ class Sampler:
     def warm_up(self, n: int = 1, *, filtered: bool = False, score: bool = False) -> None:
         """Allocate a batch of n slots and run its graphs once, so that the next call of that size starts at full speed.
 
-        `filtered` and `score` also load and run those graphs.
+        `filtered` (where the model has filters) and `score` also load and run those graphs.
         """
         size = count(n, "n")
         resolved = {spec.name: np.zeros((size, *spec.shape), spec.dtype) for spec in self._manifest.conditions}
@@ -185,14 +199,16 @@ class Sampler:
             batch = self._batch_of(size)
             batch.begin(resolved)
             batch.run_row(0)
-            for part in ("step", *(("filtered",) if filtered else ())):
-                for name in ("top_k", "top_p"):
-                    batch.write(name, 1)
+            for part in ("step", *(("filtered",) if filtered and self._distribution.filters else ())):
+                if self._distribution.filters:
+                    batch.write("top_k", 1)
+                    batch.write("top_p", 1)
                 batch.bound(part).run()
             if score:
                 images = slice(0, min(size, SCORE_BATCH))
                 held = {name: array[images] for name, array in resolved.items()}
-                blank = np.zeros((images.stop, *self._manifest.shape), np.int64)
+                shape = (images.stop, *self._manifest.shape, *self._distribution.pixel_shape)
+                blank = np.zeros(shape, self._distribution.dtype)
                 self._pass_of(images.stop).run(blank, 0, held)
 
     def close(self) -> None:
@@ -212,8 +228,8 @@ class Sampler:
     ) -> None:
         self.close()
 
-    def _rows(self, request: Request) -> Iterator[NDArray[np.int64]]:
-        """Every row of one batch in order, known leading rows first; each codes int64 [b, W], fresh."""
+    def _rows(self, request: Request) -> Iterator[NDArray[Any]]:
+        """Every row of one batch in order, known leading rows first; each [b, W] or [b, W, C], fresh."""
         known = request.leading_rows() if "score" in self._manifest.files else 0
         for i in range(known):
             yield request.given[:, i].copy()
@@ -225,11 +241,11 @@ class Sampler:
             self._fill(batch, request.given, known, request.conditions)
         yield from draw_rows(self._manifest, batch, request, known)
 
-    def _fill(self, batch: Batch, codes: NDArray[np.int64], known: int, conditions: Mapping[str, NDArray[Any]]) -> None:
-        """Set the states as the `known` leading rows of `codes` [B, H, W] leave them, by the score graph."""
-        for images in _split(len(codes), SCORE_BATCH):
+    def _fill(self, batch: Batch, pixels: NDArray[Any], known: int, conditions: Mapping[str, NDArray[Any]]) -> None:
+        """Set the states as the `known` leading rows of `pixels` [B, H, W, …] leave them, by the score graph."""
+        for images in _split(len(pixels), SCORE_BATCH):
             score = self._pass_of(images.stop - images.start)
-            score.run(codes[images], known, {name: held[images] for name, held in conditions.items()})
+            score.run(pixels[images], known, {name: held[images] for name, held in conditions.items()})
             batch.states.load(score.states(), images)
         batch.states.publish()
 

@@ -29,10 +29,10 @@ class ScorePass:
         self._outputs = {name: backend.allocate((size, *dims), dtype) for name, (dtype, dims) in shapes.outputs.items()}
         self._bound = graphs("score").bind({**self._inputs, **self._prologue.tensors}, self._outputs)
 
-    def run(self, codes: NDArray[np.int64], rows: int, conditions: Mapping[str, NDArray[Any]]) -> None:
-        """Score `codes` int64 [size, H, W], of which `rows` leading rows count for the states."""
+    def run(self, pixels: NDArray[Any], rows: int, conditions: Mapping[str, NDArray[Any]]) -> None:
+        """Score `pixels` [size, H, W] or [size, H, W, C], of which `rows` leading rows count for the states."""
         self._prologue.run(conditions)
-        for name, values in (("pixels", codes), ("rows", rows)):
+        for name, values in (("pixels", pixels), ("rows", rows)):
             self._inputs[name].array[...] = values
             self._inputs[name].push()
         self._bound.run()

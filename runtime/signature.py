@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import GraphFileError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.backends.protocol import Graph, TensorInfo
@@ -28,26 +29,32 @@ class Signature:
 def signature(manifest: Manifest, part: str) -> Signature:
     """The signature of `part`: "step" or one of `manifest.PARTS`."""
     height, width = manifest.shape
-    levels = manifest.levels
+    distribution = distribution_of(manifest)
+    numbers, pixel, dtype = distribution.parameters, distribution.pixel_shape, distribution.dtype
     prologue: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.prologue}
     states: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.states}
     row_result = ("float32", (width, manifest.row_result.width))
     if part == "prologue":
         return Signature({item.name: (item.dtype, item.shape) for item in manifest.conditions}, prologue)
     if part == "score":
-        outputs: Tensors = {"logprob": ("float32", (height, width)), "logits": ("float32", (height, width, levels))}
+        outputs: Tensors = {"logprob": ("float32", (height, width)), "logits": ("float32", (height, width, numbers))}
         outputs |= {f"{name}.out": held for name, held in states.items()}
-        return Signature({"pixels": ("int64", (height, width)), "rows": ("int64", ())}, outputs, prologue)
+        return Signature({"pixels": (dtype, (height, width, *pixel)), "rows": ("int64", ())}, outputs, prologue)
     if part == "row":
         written = _written(manifest, "row")
         return Signature({"row": ("int64", ())}, {"row_result": row_result} | written, prologue | states)
     inputs: Tensors = {"row": ("int64", ()), "col": ("int64", ()), "row_result": row_result}
-    inputs |= {"noise": ("float32", (width, levels)), "temperature": ("float32", ())}
-    inputs |= {"given": ("int64", (width,)), "use_given": ("bool", (width,))}
+    inputs |= {"noise": ("float32", (width, distribution.noise_width)), "temperature": ("float32", ())}
+    inputs |= {"given": (dtype, (width, *pixel)), "use_given": ("bool", (width,))}
     if part == "filtered":
         inputs |= {"top_k": ("int64", ()), "top_p": ("float32", ())}
-    outputs = {"logits": ("float32", (levels,)), "pixel": ("int64", ())}
+    outputs = {"logits": ("float32", (numbers,)), "pixel": (dtype, pixel)}
     return Signature(inputs, outputs | _written(manifest, "step"), prologue | states)
+
+
+def widest_step(manifest: Manifest) -> Signature:
+    """The step's signature with every input that any of its variants takes."""
+    return signature(manifest, "filtered" if distribution_of(manifest).filters else "step")
 
 
 def check_signature(graph: Graph, expected: Signature, name: str) -> None:
