@@ -8,8 +8,8 @@ import torch
 
 from pixelsnail_infer.export.compile import compile_model
 
-from ..export.networks import NETWORKS
-from ..export.zoo import Network
+from ..networks import NETWORKS
+from ..zoo import Network
 from .drive import Driver
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}

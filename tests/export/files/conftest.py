@@ -1,23 +1,14 @@
-"""One thread for PyTorch: the models are tiny, and a run of the suite shares its two cores."""
+"""The small priors, exported once each, and a sampler for every one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 from pixelsnail_infer.runtime import Sampler, load
 
 from .models import CONFIGS, exported
-
-
-@pytest.fixture(autouse=True, scope="package")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=list(CONFIGS), scope="package")

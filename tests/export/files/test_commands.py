@@ -17,7 +17,7 @@ from pixelsnail_infer.export.cli import main as export_model
 
 from . import models
 
-DIGITS = Path(__file__).parents[2] / "examples" / "digits.pt"
+DIGITS = Path(__file__).parents[3] / "examples" / "digits.pt"
 Capture = pytest.CaptureFixture[str]
 
 
