@@ -48,9 +48,9 @@ def build_part(compiled: Compiled, part: str, precision: str = "float32") -> Gra
     elif part == "prologue":
         write_prologue(program, prologue, writer)
     elif part == "score":
-        write_score(program, layout, prologue, writer)
+        write_score(program, layout, prologue, writer, compiled.distribution)
     else:
-        write_step(program, layout, prologue, writer, filtered=part == "filtered")
+        write_step(program, layout, prologue, writer, compiled.distribution, filtered=part == "filtered")
     return writer
 
 
@@ -102,7 +102,8 @@ class Artifacts:
     def parts(self) -> tuple[str, ...]:
         """The siblings that this model has."""
         conditioned = any(node.condition for node in self.compiled.program.order)
-        return ("row", *(("prologue",) if conditioned else ()), "score", "filtered")
+        filtered = ("filtered",) if self.compiled.distribution.filters else ()
+        return ("row", *(("prologue",) if conditioned else ()), "score", *filtered)
 
     def write(self, manifest: Manifest) -> Manifest:
         """Write every part; returns the manifest with files, states and prologue filled in."""

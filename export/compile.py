@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from pixelsnail_infer.distributions import Categorical, Distribution
+from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.canonical import canonical
 from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.fresh import fresh_copy
@@ -30,21 +32,33 @@ class Compiled:
     kept: dict[Node, Kept]
     layout: Layout
     prologue: Prologue
+    distribution: Distribution
 
 
 def compile_model(module: torch.nn.Module, forward: Callable[..., torch.Tensor], inputs: tuple[InputSpec, ...],
-                  shape: tuple[int, int]) -> Compiled:
+                  shape: tuple[int, int], distribution: Distribution | None = None) -> Compiled:
     """Stage `forward(module, pixels, *conditions)`; `inputs[0]` is the pixels. The module is not touched.
 
-    Traced in float64, so that folded constants carry no rounding of their own. Raises `NotCausalError` and
-    `UnsupportedOpError`.
+    Without a `distribution` the pixels are codes, and the output their logits. Traced in float64, so that folded
+    constants carry no rounding of their own. Raises `NotCausalError`, `UnsupportedOpError`, and `ModelError` where the
+    output does not suit the distribution.
     """
+    law = distribution or _categorical(inputs[0])
     traced = fresh_copy(module, torch.float64)
     specs = tuple(InputSpec(s.name, s.shape, torch.float64 if s.dtype.is_floating_point else s.dtype, s.levels)
                   for s in inputs)
     output = simplify(lower(trace_model(traced, forward, specs), inputs[0].name, shape))
+    if output.channels != (law.parameters,):
+        given = "×".join(map(str, output.channels))
+        raise ModelError(f"the network gives {given} numbers per pixel, expected {law.parameters} for {law}.")
     program = stage_program(canonical(output, shape))
     prologue = cut_prologue(program)
     regroup_sums(program)
     kept = kept_values(program)
-    return Compiled(program, kept, lay_out(program, kept), prologue)
+    return Compiled(program, kept, lay_out(program, kept), prologue, law)
+
+
+def _categorical(pixels: InputSpec) -> Distribution:
+    if pixels.levels is None:
+        raise ModelError("the pixels are numbers, not codes: say how they are distributed.")
+    return Categorical(pixels.levels)

@@ -1,29 +1,47 @@
-"""The draw in the graph: the Gumbel-max trick on supplied noise, with top-k and top-p in a variant of its own.
+"""The draw in the graph: of codes by the Gumbel-max trick on supplied noise, with top-k and top-p in a variant of its
+own.
 
-argmax(logits + T g) with standard Gumbel g draws from softmax(logits / T) (Gumbel 1954; Maddison et al. 2014); T = 0 gives
-the argmax. The filters sort the levels, keep a prefix and draw among it.
+argmax(logits + T g) with standard Gumbel g draws from softmax(logits / T) (Gumbel 1954; Maddison et al. 2014); T = 0
+gives the argmax. The filters sort the levels, keep a prefix and draw among it.
 """
 
 from __future__ import annotations
 
 import torch
 
+from pixelsnail_infer.distributions import Distribution, LogisticMixture
+from pixelsnail_infer.export.mixture import write_mixture_draw
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 
-__all__ = ["write_draw"]
+__all__ = ["pixel_dtype", "write_draw"]
 
 
-def write_draw(w: GraphWriter, logits: str, col: str, width: int, levels: int, filtered: bool) -> str:
-    """`logits [B, levels]` to the pixel, int64 `[B]`; declares noise, temperature, given and use_given."""
-    noise = w.input("noise", w.precision, ["B", width, levels])
+def write_draw(w: GraphWriter, logits: str, col: str, width: int, distribution: Distribution, filtered: bool) -> str:
+    """`logits [B, parameters]` to the pixel, int64 `[B]` or floating-point `[B, C]`; declares noise, temperature, given
+    and use_given."""
+    shape = distribution.pixel_shape
+    noise = w.input("noise", w.precision, ["B", width, distribution.noise_width])
     temperature = w.op("Unsqueeze", w.input("temperature", w.precision, ["B"]), w.constant([1]))
-    gumbel = w.op("Squeeze", w.op("Gather", noise, col, axis=1), w.constant([1]))
-    scores = w.op("Add", logits, w.op("Mul", temperature, gumbel))
-    drawn = _filtered(w, logits, scores, temperature, levels) if filtered else \
-        w.op("ArgMax", scores, axis=1, keepdims=0)
-    given = w.op("Squeeze", w.op("Gather", w.input("given", "int64", ["B", width]), col, axis=1), w.constant([1]))
-    use = w.op("Squeeze", w.op("Gather", w.input("use_given", "bool", ["B", width]), col, axis=1), w.constant([1]))
-    return w.op("Where", use, given, drawn)
+    noise = _column(w, noise, col)
+    if isinstance(distribution, LogisticMixture):
+        drawn = write_mixture_draw(w, logits, noise, temperature, distribution)
+    else:
+        scores = w.op("Add", logits, w.op("Mul", temperature, noise))
+        drawn = _filtered(w, logits, scores, temperature, distribution.parameters) if filtered else \
+            w.op("ArgMax", scores, axis=1, keepdims=0)
+    given = _column(w, w.input("given", pixel_dtype(w, distribution), ["B", width, *shape]), col)
+    use = _column(w, w.input("use_given", "bool", ["B", width]), col)
+    return w.op("Where", w.op("Unsqueeze", use, w.constant([1])) if shape else use, given, drawn)
+
+
+def pixel_dtype(w: GraphWriter, distribution: Distribution) -> str:
+    """Codes are int64; channels take the graph's precision."""
+    return w.precision if distribution.pixel_shape else "int64"
+
+
+def _column(w: GraphWriter, row: str, col: str) -> str:
+    """`[B, W, …]` at the column, `[B, …]`."""
+    return w.op("Squeeze", w.op("Gather", row, col, axis=1), w.constant([1]))
 
 
 def _filtered(w: GraphWriter, logits: str, scores: str, temperature: str, levels: int) -> str:

@@ -58,6 +58,8 @@ class FullScope(Scope):
     def _input(self, node: Node) -> str:
         w, name = self.writer, node.attrs["name"]
         dtype = w.precision if node.dtype.is_floating_point else "int64"
+        if node.pixel:  # images have their channels last, conditions first
+            return self.flat(w.input(name, dtype, ["B", *(node.frame or ()), *node.channels]), node)
         value = w.input(name, dtype, ["B", *node.channels, *(node.frame or ())])
         if node.frame is None:
             return value

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from pixelsnail_infer.distributions import Distribution, LogisticMixture
 from pixelsnail_infer.export.emit_full import FullScope
 from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.layout import Cache, Canvas, Layout
+from pixelsnail_infer.export.mixture import write_log_probability
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 from pixelsnail_infer.export.prologue import Prologue
 from pixelsnail_infer.export.stages import Program, Stage
@@ -16,20 +18,24 @@ __all__ = ["write_score"]
 LOWEST = -3.0e38  # below every value; never left in a cache
 
 
-def write_score(program: Program, layout: Layout, prologue: Prologue, writer: GraphWriter) -> None:
+def write_score(program: Program, layout: Layout, prologue: Prologue, writer: GraphWriter,
+                distribution: Distribution) -> None:
     """Fill `writer` with the score graph."""
-    (height, width), levels = program.shape, program.output.channels[0]
+    height, width = program.shape
     scope = FullScope(program, prologue, writer)
     rows = writer.input("rows", "int64", ["B"])
     scope.emit(program.of(Stage.ROW, Stage.BEFORE, Stage.AFTER))
-    logits = scope.value(program.output)  # [B, P, levels]
-    every = writer.op("LogSoftmax", logits, axis=-1)
-    pixels = writer.op("Unsqueeze", scope.value(program.pixel), writer.constant([2]))
-    chosen = writer.op("GatherElements", every, pixels, axis=2)
+    logits = scope.value(program.output)  # [B, P, parameters]
+    pixels = scope.value(program.pixel)
+    if isinstance(distribution, LogisticMixture):
+        chosen = write_log_probability(writer, logits, pixels, distribution)
+    else:
+        every = writer.op("LogSoftmax", logits, axis=-1)
+        chosen = writer.op("GatherElements", every, writer.op("Unsqueeze", pixels, writer.constant([2])), axis=2)
     shaped = writer.op("Reshape", chosen, writer.constant([0, height, width]))
     writer.output("logprob", shaped, writer.precision, ["B", height, width])
-    shaped = writer.op("Reshape", logits, writer.constant([0, height, width, levels]))
-    writer.output("logits", shaped, writer.precision, ["B", height, width, levels])
+    shaped = writer.op("Reshape", logits, writer.constant([0, height, width, distribution.parameters]))
+    writer.output("logits", shaped, writer.precision, ["B", height, width, distribution.parameters])
     for canvas in layout.canvases:
         writer.output(f"{canvas.name}.out", _ring(scope, canvas, rows), writer.precision, ["B", *canvas.shape])
     for cache in layout.caches:

@@ -6,7 +6,8 @@ import math
 
 import torch
 
-from pixelsnail_infer.export.draw import write_draw
+from pixelsnail_infer.distributions import Distribution
+from pixelsnail_infer.export.draw import pixel_dtype, write_draw
 from pixelsnail_infer.export.emit import Scope
 from pixelsnail_infer.export.emit_canvas import declare, gather, row_start, scatter
 from pixelsnail_infer.export.emit_maps import emit_map
@@ -21,16 +22,16 @@ from pixelsnail_infer.export.stages import Program, Stage
 __all__ = ["write_step"]
 
 
-def write_step(program: Program, layout: Layout, prologue: Prologue, writer: GraphWriter, filtered: bool = False) -> None:
+def write_step(program: Program, layout: Layout, prologue: Prologue, writer: GraphWriter, distribution: Distribution,
+               filtered: bool = False) -> None:
     """Fill `writer` with the step graph, with top-k and top-p where `filtered`."""
-    levels = program.output.channels[0]
     scope = StepScope(program, layout, prologue, writer)
     scope.emit(program.of(Stage.BEFORE))
     logits = scope.value(program.output)
-    writer.output("logits", writer.op("Identity", logits), writer.precision, ["B", levels])
+    writer.output("logits", writer.op("Identity", logits), writer.precision, ["B", distribution.parameters])
     writer.prefix = "draw"
-    pixel = write_draw(writer, logits, scope.col, program.shape[1], levels, filtered)
-    writer.output("pixel", pixel, "int64", ["B"])
+    pixel = write_draw(writer, logits, scope.col, program.shape[1], distribution, filtered)
+    writer.output("pixel", pixel, pixel_dtype(writer, distribution), ["B", *distribution.pixel_shape])
     scope.values[program.pixel] = "pixel"
     scope.emit(program.of(Stage.AFTER))
     scope.write_states()

@@ -28,7 +28,7 @@ from pixelsnail_infer.distributions.grid import snap
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.noise import mixture_row
 
-__all__ = ["EDGE", "HALF_BIN", "LOG_SMALL", "LOWEST", "LogisticMixture", "Parts", "earlier"]
+__all__ = ["EDGE", "HALF_BIN", "LOG_BIN", "LOG_SMALL", "LOWEST", "LogisticMixture", "Parts", "earlier"]
 
 LOWEST = -7.0  # of log-scales
 EDGE = 0.999  # beyond, a pixel is black or white
