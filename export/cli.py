@@ -24,9 +24,9 @@ Turn a trained PixelSNAIL checkpoint into graphs that sample fast.
   export-model top.pt top.onnx
   export-model digits.pt digits.onnx --n-head 4
 
-Writes OUT.onnx (one pixel), OUT.row.onnx (once per row), OUT.score.onnx (likelihoods), OUT.filtered.onnx (one pixel with
-top-k and top-p) and, for models with conditions, OUT.prologue.onnx (once per image). The model is recognised from the
-checkpoint's tensors, the graphs are proven equal to PyTorch, and nothing is written unless all proofs hold.
+Writes OUT.onnx (one pixel), OUT.row.onnx (once per row), OUT.score.onnx (likelihoods), OUT.filtered.onnx (one pixel,
+with top-k and top-p) and, for models with conditions, OUT.prologue.onnx (once per image). The model is recognised from
+the checkpoint's tensors, the graphs are proven equal to PyTorch, and nothing is written unless all proofs hold.
 
 The checkpoint is loaded without running anything that it says. Then, without PyTorch:
 
@@ -65,7 +65,8 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--elu-inplace", action="store_true",
                        help="the model was trained with in-place ELU, as files from before July 2020 were")
     group.add_argument("--upsample", type=int, help="factor from the condition's grid to the canvas (default 2)")
-    group.add_argument("--no-condition", action="store_true", help="leave the condition out although weights for it exist")
+    group.add_argument("--no-condition", action="store_true",
+                       help="leave the condition out although the file has weights for it")
     group.add_argument("--shape", metavar="HxW", help="check that the canvas is this one")
 
 

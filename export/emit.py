@@ -1,8 +1,8 @@
 """Write nodes as ONNX operations. What the graphs share: elementwise and channel operations, products, attention.
 
-Tensors are laid out for a scope: a *point* scope (the step) has `[B, *channels]` and attention scores `[B, *heads, 1, P]`;
-a *line* scope has a position axis: `[B, Q, *channels]` and `[B, *heads, Q, P]`. Reads at other positions, positional
-constants and caches are what the scopes differ in.
+Tensors are laid out for a scope: a *point* scope (the step) has `[B, *channels]` and attention scores
+`[B, *heads, 1, P]`; a *line* scope has a position axis: `[B, Q, *channels]` and `[B, *heads, Q, P]`. Reads at other
+positions, positional constants and caches are what the scopes differ in.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ class FullScope(Scope):
         if node.op == "spread":
             (edge,) = node.inputs
             rank = len(node.channels)
-            moved = self.writer.op("Transpose", self.value(edge.source), perm=[0, 1 + rank, 2 + rank, *range(1, 1 + rank)])
-            return self.flat(moved, node)
+            perm = [0, 1 + rank, 2 + rank, *range(1, 1 + rank)]
+            return self.flat(self.writer.op("Transpose", self.value(edge.source), perm=perm), node)
         if node.op == "upsample":
             return self._upsampled(node)
         raise ValueError(f"{node} is not computed by this graph")
@@ -115,7 +115,8 @@ class FullScope(Scope):
         if node.op == "linear" and offsets == [(0, 0)] and source.frame == node.frame:
             return self.dense(self.value(source), *self.single(node))
         single = self.writer.precision == "float32"  # ONNX Runtime has no Conv for doubles
-        if single and node.op == "linear" and len(source.channels) == 1 and bool((border == border.reshape(-1)[0]).all()):
+        uniform = bool((border == border.reshape(-1)[0]).all())
+        if single and uniform and node.op == "linear" and len(source.channels) == 1:
             return self._convolution(node, source, offsets, float(border.reshape(-1)[0]))
         total = ""
         for offset, tap in zip(offsets, node.attrs.get("taps", {None: None}).values(), strict=True):

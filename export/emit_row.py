@@ -179,7 +179,7 @@ class RowScope(Scope):
         if not source.pixel:
             return self._condition_patches(node, offsets)
         if all(dy == 0 for dy, _ in offsets) and self.program.stage[source] == Stage.ROW:
-            return self._own_patches(self.value(source), source, self.program.border.get(source), offsets)
+            return self._own_patches(source, offsets)
         w, (canvas, member) = self.writer, self.layout.place[source]
         rows = [w.op("Unsqueeze", row_start(w, canvas, dy), w.constant([1])) for dy, _ in offsets]
         start = w.op("Concat", *rows, axis=1) if len(rows) > 1 else rows[0]  # [B, taps]
@@ -193,9 +193,9 @@ class RowScope(Scope):
             patch = w.op("Reshape", patch, w.constant([0, 0, 0, *source.channels]))
         return patch
 
-    def _own_patches(self, value: str, source: Node, border: torch.Tensor | None, offsets: list[tuple[int, int]]) -> str:
+    def _own_patches(self, source: Node, offsets: list[tuple[int, int]]) -> str:
         """Shifted copies of a row that this graph holds whole."""
-        w, rank = self.writer, len(source.channels)
+        w, value, border = self.writer, self.value(source), self.program.border.get(source)
         left, right = max(0, *(-dx for _, dx in offsets)), max(0, *(dx for _, dx in offsets))
         if left or right:
             fill = torch.zeros((), dtype=source.dtype) if border is None else border.to(source.dtype)
@@ -204,7 +204,6 @@ class RowScope(Scope):
         for _, dx in offsets:
             piece = w.op("Slice", value, w.constant([left + dx]), w.constant([left + dx + self.count]), w.constant([1]))
             parts.append(w.op("Unsqueeze", piece, w.constant([2])))
-        del rank
         return w.op("Concat", *parts, axis=2) if len(parts) > 1 else parts[0]
 
     def _condition_patches(self, node: Node, offsets: list[tuple[int, int]]) -> str:
@@ -230,13 +229,12 @@ def padded(writer: GraphWriter, value: str, border: torch.Tensor, left: int, rig
     """`value [B, W, *channels]` with border columns on both sides."""
     if not left and not right:
         return value
-    rank = border.ndim
     lead = writer.op("Shape", value, start=0, end=1)
+    fill = border.reshape(1, 1, *border.shape)
     parts = []
     for columns in (left, right):
         shape = writer.op("Concat", lead, writer.constant([columns, *border.shape]), axis=0)
-        parts.append(writer.op("Expand", writer.constant(border.reshape(1, 1, *border.shape)), shape) if columns else "")
-    del rank
+        parts.append(writer.op("Expand", writer.constant(fill), shape) if columns else "")
     return writer.op("Concat", *(p for p in (parts[0], value, parts[1]) if p), axis=1)
 
 

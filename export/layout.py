@@ -1,8 +1,8 @@
 """Where kept values lie in memory: packed line canvases, and one cache per attended value.
 
 A canvas is a ring of rows with margins that hold the border: cell (row r, column c) of member n is
-`state[b, n, (r mod rows) * stride + left + c]`. Values of one width, border and writer share a canvas, so that one scatter
-ends the graph that writes them.
+`state[b, n, (r mod rows) * stride + left + c]`. Values of one width, border and writer share a canvas, so that one
+scatter ends the graph that writes them.
 """
 
 from __future__ import annotations

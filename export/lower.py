@@ -173,7 +173,8 @@ def _shared(views: list[View], placed: list[View]) -> bool:
     same = all((v.dy, v.dx, v.node.frame) == (first.dy, first.dx, first.node.frame) for v in placed)
     movable = all(v.node.op != "const" for v in placed) and all(v.border is not None or not v.outside for v in placed)
     fixed = all(v.node.op == "const" for v in views if v.frame is None)
-    return same and movable and not any(v.pool for v in placed) and (fixed or not first.outside) and not any(v.node.keys for v in views)
+    special = any(v.pool for v in placed) or any(v.node.keys for v in views)
+    return same and movable and not special and (fixed or not first.outside)
 
 
 def _border(node: Node, views: list[View]) -> torch.Tensor:

@@ -11,7 +11,7 @@ from pixelsnail_infer.errors import NotCausalError, UnsupportedOpError
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lower import Flip, Lowering, positionwise
 from pixelsnail_infer.export.lower_elementwise import elementwise, spread
-from pixelsnail_infer.export.lower_layout import pad_window, position_axis
+from pixelsnail_infer.export.lower_windows import pad_window, position_axis
 from pixelsnail_infer.export.trace import TraceNode, Where
 from pixelsnail_infer.export.views import Atom, Dim, View, drop_axes, size_of
 

@@ -13,6 +13,7 @@ from pixelsnail_infer.export import lower_contract, lower_layout
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lower import Lowering, positionwise
 from pixelsnail_infer.export.lower_elementwise import elementwise
+from pixelsnail_infer.export.lower_windows import max_pool
 from pixelsnail_infer.export.trace import BatchInt, TraceNode
 from pixelsnail_infer.export.views import Atom, View, size_of
 
@@ -260,5 +261,5 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("_softmax", "_log_softmax", "_safe_softmax"), _softmax),
     "sum": _reduce("sum"), "mean": _reduce("mean"), "amax": _reduce("max"), "max": _reduce("max"),
     "native_layer_norm": _layer_norm, "native_group_norm": _over_the_canvas,
-    "max_pool2d_with_indices": lower_layout.max_pool, "embedding": _embedding, "upsample_nearest2d": _upsample,
+    "max_pool2d_with_indices": max_pool, "embedding": _embedding, "upsample_nearest2d": _upsample,
 }

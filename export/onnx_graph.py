@@ -21,7 +21,8 @@ __all__ = ["OPSET", "GraphWriter"]
 OPSET = 24
 IR_VERSION = 11
 LIMIT = 2**31 - 2**20  # protobuf refuses larger messages
-TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
+TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "int64": TensorProto.INT64,
+         "bool": TensorProto.BOOL}
 Shape = Sequence[int | str]
 
 
@@ -103,8 +104,10 @@ class GraphWriter:
         graph = helper.make_graph(self.nodes, self.name, self.inputs, self.outputs, list(self.initializers.values()))
         size = sum(len(t.raw_data) for t in self.initializers.values())
         if size > LIMIT:
-            raise ModelError(f"the {self.name} graph has {size / 2**30:.1f} GiB of weights; a file holds at most 2 GiB.")
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="pixelsnail-infer")
+            raise ModelError(f"the {self.name} graph has {size / 2**30:.1f} GiB of weights; a file holds at most "
+                             "2 GiB.")
+        opsets = [helper.make_opsetid("", OPSET)]
+        model = helper.make_model(graph, opset_imports=opsets, producer_name="pixelsnail-infer")
         model.ir_version = IR_VERSION
         helper.set_model_props(model, dict(metadata))
         if size < 2**26:

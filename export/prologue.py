@@ -1,4 +1,4 @@
-"""The prologue: what depends on conditions only, and where it is cut so that the fewest bytes cross to the other graphs.
+"""The prologue: what depends on conditions only, and where it is cut so that the fewest bytes cross.
 
 Everything that mixes positions, and every vector, is computed once per image. Position-wise work on maps may as well be
 done a row at a time by the row graph, at the same cost; which of those maps are handed over is a minimum cut by bytes.
@@ -17,7 +17,8 @@ from pixelsnail_infer.export.stages import Program, Stage
 
 __all__ = ["Prologue", "cut_prologue"]
 
-LOCAL = ("map", "linear", "cat", "slice", "reshape", "permute", "softmax", "log_softmax", "reduce", "embedding", "upsample")
+LOCAL = ("map", "linear", "cat", "slice", "reshape", "permute", "softmax", "log_softmax", "reduce", "embedding",
+         "upsample")
 
 
 @dataclass(slots=True)
@@ -108,5 +109,6 @@ def _move_behind(program: Program, crossing: set[Node], read: set[Node]) -> None
         if program.stage[node] is Stage.ROW:
             continue
         program.stage[node] = Stage.ROW
-        stack += [e.source for e in node.inputs if program.stage[e.source] is Stage.PROLOGUE and e.source not in crossing]
+        stack += [e.source for e in node.inputs
+                  if program.stage[e.source] is Stage.PROLOGUE and e.source not in crossing]
 

@@ -32,7 +32,10 @@ Dim = tuple[Atom, ...]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`node` seen through a window (and pooled, where `pool` gives block sizes): position (i, j) shows the node at (i + dy, j + dx), `border` outside its frame."""
+    """`node` seen through a window: position (i, j) shows the node at (i + dy, j + dx), or `border` outside its frame.
+
+    With `pool` the window's positions are the maxima of blocks of that many rows and columns.
+    """
 
     node: Node
     dims: tuple[Dim, ...]

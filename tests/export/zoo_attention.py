@@ -336,12 +336,12 @@ def soft_ratio(scores: Tensor, mask: Tensor) -> Tensor:
     return weights / (weights.sum(-1, keepdim=True) + 1e-6)
 
 
-@network(shapes=((4, 6), (2, 4), (6, 4)))
+@network(shapes=((4, 6), (6, 4), (4, 8)))
 def pooled_keys(shape: Shape) -> nn.Module:
     return attending(PooledAttention(blocks_past(shape), soft_ratio))
 
 
-@network(shapes=((4, 6), (2, 4)))
+@network(shapes=((4, 6), (6, 4)))
 def pooled_keys_of_heads_that_see_the_pixel(shape: Shape) -> nn.Module:
     """Keys and values of the raw codes, which exist once the pixel is drawn; queries of the features."""
     def run(m: Sketch, x: Tensor) -> Tensor:
