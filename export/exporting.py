@@ -13,9 +13,10 @@ import onnx
 import torch
 
 from pixelsnail_infer import __version__
+from pixelsnail_infer.distributions import Categorical, Distribution, specs_of
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.artifacts import Artifacts, staging_folder
-from pixelsnail_infer.export.compile import Compiled, compile_model
+from pixelsnail_infer.export.compile import compile_model
 from pixelsnail_infer.export.fresh import fresh_copy
 from pixelsnail_infer.export.reference import Reference
 from pixelsnail_infer.export.trace import InputSpec
@@ -23,13 +24,11 @@ from pixelsnail_infer.export.verify import Check, verify_before, verify_files
 from pixelsnail_infer.manifest import (
     CheckpointSpec,
     ConditionSpec,
-    DistributionSpec,
     FileSpec,
     Manifest,
     ModelSpec,
     NoiseSpec,
     ParameterSpec,
-    PixelSpec,
     RowResultSpec,
 )
 from pixelsnail_infer.noise import NOISE_VERSION
@@ -53,7 +52,8 @@ def export_model(
     module: torch.nn.Module,
     target: str | Path,
     *,
-    levels: int,
+    levels: int | None = None,
+    distribution: Distribution | None = None,
     shape: tuple[int, int],
     forward: Callable[..., torch.Tensor] | None = None,
     conditions: Sequence[ConditionSpec] = (),
@@ -63,11 +63,12 @@ def export_model(
     notes: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported:
-    """Export a causal model of codes and verify it; `target` is the step file, its siblings lie beside it.
+    """Export a causal model and verify it; `target` is the step file, its siblings lie beside it.
 
-    `forward(module, pixels, **conditions)` gives logits float `[B, levels, H, W]` for codes int64 `[B, H, W]`; the
-    default calls the module. `say` hears what is going on. The module is copied and never changed; nothing is
-    left behind when anything fails. Verification needs ONNX Runtime.
+    Give `levels` for a model of codes, or a `distribution` (`LogisticMixture` for channels). `forward(module, pixels,
+    **conditions)` gives logits float `[B, levels, H, W]` for codes int64 `[B, H, W]`, or the mixture's parameters `[B,
+    n, H, W]` for images float `[B, C, H, W]` in [-1, 1]; the default calls the module. `say` hears what is going on.
+    The module is copied and never changed; nothing is left behind when anything fails. Verification needs ONNX Runtime.
 
     Raises `NotCausalError`, `UnsupportedOpError`, `ModelError`, `VerificationError`, or `PixelsnailError` when the
     files cannot be written.
@@ -75,18 +76,19 @@ def export_model(
     target = Path(target)
     call = forward or (lambda m, pixels, **given: m(pixels, **given))
     names = [spec.name for spec in conditions]
-    inputs = (InputSpec("pixels", tuple(shape), torch.int64, levels), *(_input(spec) for spec in conditions))
+    law = _distribution(levels, distribution)
+    pixels = InputSpec("pixels", (*law.pixel_shape, *shape), torch.float32) if law.pixel_shape else \
+        InputSpec("pixels", tuple(shape), torch.int64, law.parameters)
+    inputs = (pixels, *(_input(spec) for spec in conditions))
     with staging_folder(target) as folder:
-        reference = Reference(module, call, shape, levels, conditions)
+        reference = Reference(module, call, shape, law, conditions)
         say("tracing and staging")
         compiled = compile_model(fresh_copy(module), lambda m, pixels, *given: call(m, pixels, **dict(
-            zip(names, given, strict=True))), inputs, shape)
-        if compiled.program.output.channels != (levels,):
-            raise ModelError(f"the network gives {compiled.program.output.channels[0]} logits per pixel for {levels} levels.")
+            zip(names, given, strict=True))), inputs, shape, law)
         checks = verify_before(compiled, reference, say)
         artifacts = Artifacts(compiled, folder, target.name)
         say("writing the graphs")
-        manifest = artifacts.write(_manifest(module, compiled, levels, shape, conditions, family, config,
+        manifest = artifacts.write(_manifest(module, law, shape, conditions, family, config,
                                              checkpoint_sha256, notes))
         with load(artifacts.path) as sampler:
             checks += verify_files(sampler, reference, say)
@@ -105,17 +107,24 @@ def _report(checks: Sequence[Check]) -> dict[str, Any]:
     return {check.name: {k: v for k, v in asdict(check).items() if k != "name"} for check in checks}
 
 
-def _manifest(module: torch.nn.Module, compiled: Compiled, levels: int, shape: tuple[int, int],
+def _distribution(levels: int | None, distribution: Distribution | None) -> Distribution:
+    if (levels is None) == (distribution is None):
+        raise ModelError("give levels for a model of codes, or a distribution: one of the two.")
+    return distribution or Categorical(levels or 0)
+
+
+def _manifest(module: torch.nn.Module, law: Distribution, shape: tuple[int, int],
               conditions: Sequence[ConditionSpec], family: str, config: dict[str, Any] | None, sha256: str | None,
               notes: Sequence[str]) -> Manifest:
     """The manifest as far as it is known before the files are."""
     total = sum(p.numel() for p in module.parameters())
     pending = dict.fromkeys(("row", "prologue") if conditions else ("row",), FileSpec("0" * 64, 1))
+    pixel, spec = specs_of(law)
     return Manifest(
-        kind="prior", model=ModelSpec(family, config or {}), pixel=PixelSpec("codes", levels),
+        kind="prior", model=ModelSpec(family, config or {}), pixel=pixel,
         shape=(int(shape[0]), int(shape[1])), conditions=tuple(conditions), prologue=(), states=(),
-        row_result=RowResultSpec(1), distribution=DistributionSpec("categorical"),
-        noise=NoiseSpec(NOISE_VERSION, levels), schedule="raster", target="generic", precision="float32",
+        row_result=RowResultSpec(1), distribution=spec,
+        noise=NoiseSpec(NOISE_VERSION, law.noise_width), schedule="raster", target="generic", precision="float32",
         files=pending, checkpoint=CheckpointSpec(sha256 or _module_sha256(module)),
         parameters=ParameterSpec(total, 0, 0, 0),
         versions={"pixelsnail_infer": __version__, "torch": str(torch.__version__), "onnx": onnx.__version__},

@@ -1,4 +1,4 @@
-"""The four proofs that the graphs are the model (DESIGN section 5): oracle, float64, float32 on the real files, drawn."""
+"""The four proofs that the graphs are the model: oracle, float64, float32 on the real files, drawn."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pixelsnail_infer.distributions import draw, log_softmax
+from pixelsnail_infer.distributions import draw
 from pixelsnail_infer.errors import NotCausalError, VerificationError
+from pixelsnail_infer.export.closeness import draw_distance, score_slack
 from pixelsnail_infer.export.compile import Compiled
 from pixelsnail_infer.export.interpret import staged_rows
 from pixelsnail_infer.export.reference import Reference
-from pixelsnail_infer.noise import gumbel_row, image_keys
 from pixelsnail_infer.runtime import Sampler
 
 __all__ = ["Check", "verify_before", "verify_files"]
@@ -63,27 +63,29 @@ def verify_files(sampler: Sampler, reference: Reference, say: Callable[[str], No
         say(f"replay through the row and step graphs, batch {batch}")
         checks.append(_replay(sampler, codes, conditions, logits, twice=batch == 1))
         say(f"score graph, batch {batch}")
-        checks.append(_score(sampler, codes, conditions, logits))
-    say("replay through the row graph and the filtered step")
-    checks.append(_replay(sampler, codes, conditions, logits, filtered=True))
+        checks.append(_score(sampler, reference, codes, conditions, logits))
+    filters = reference.distribution.filters
+    if filters:
+        say("replay through the row graph and the filtered step")
+        checks.append(_replay(sampler, codes, conditions, logits, filtered=True))
     checks += _continued(sampler, codes, conditions, logits, say)
     say("drawing, and confirming every draw by one PyTorch forward")
-    checks += [_drawn(sampler, reference), _filtered(sampler, reference)]
+    checks += [_drawn(sampler, reference), *([_filtered(sampler, reference)] if filters else ())]
     return _passed(checks)
 
 
 def _passed(checks: list[Check]) -> list[Check]:
     for check in checks:
         if not check.passed:
-            raise VerificationError(f"verification failed: {check.name} is {check.value:.3g}, at most {check.limit:.0e} "
-                                    f"was expected ({check.detail}). Nothing was written; please report the model.")
+            what = f"{check.name} is {check.value:.3g}, at most {check.limit:.0e} was expected ({check.detail})"
+            raise VerificationError(f"verification failed: {what}. Nothing was written; please report the model.")
     return checks
 
 
 def _oracle(reference: Reference) -> Check:
     """Change the pixels from p on: the logits up to p may not move."""
     codes, conditions = reference.inputs(1, 1)
-    positions = codes[0].size
+    positions = reference.shape[0] * reference.shape[1]
     small = positions <= 100
     dtype, limit = (torch.float64, EXACT) if small else (torch.float32, CLOSE)
     probes = range(positions) if small else sorted({round(p) for p in np.linspace(0, positions - 1, PROBES)})
@@ -92,7 +94,7 @@ def _oracle(reference: Reference) -> Check:
     together = 16 if small else 1
     for place, p in enumerate(probes):
         if place % together == 0:
-            some = np.stack([_changed(codes[0], q, reference.levels) for q in probes[place:place + together]])
+            some = np.stack([reference.changed(codes[0], q) for q in probes[place:place + together]])
             repeated = {name: np.repeat(value, len(some), axis=0) for name, value in conditions.items()}
             chunk = reference.logits(some, repeated, dtype).reshape(len(some), positions, -1)
         after = chunk[place % together]
@@ -100,25 +102,20 @@ def _oracle(reference: Reference) -> Check:
         if moved.max() > limit:
             width = reference.shape[1]
             q = int(moved.argmax())
-            raise NotCausalError(f"changing pixels from (row {p // width}, column {p % width}) on changes the prediction of "
-                                 f"pixel (row {q // width}, column {q % width}) by {moved.max():.2g} standard deviations: "
-                                 "the model is not causal, so no exact incremental step exists.")
+            raise NotCausalError(
+                f"changing pixels from (row {p // width}, column {p % width}) on changes the prediction of pixel (row "
+                f"{q // width}, column {q % width}) by {moved.max():.2g} standard deviations: the model is not causal, "
+                "so no exact incremental step exists.")
         worst = max(worst, float(moved.max()))
-    return Check("oracle", worst, limit, len(probes), f"{len(probes)} of {positions} positions, {dtype}".replace("torch.", ""))
-
-
-def _changed(codes: NDArray[np.int64], start: int, levels: int) -> NDArray[np.int64]:
-    """`codes` `[H, W]` with other pixels from raster position `start` on."""
-    changed = codes.reshape(-1).copy()
-    changed[start:] = (changed[start:] + 1 + np.arange(codes.size - start) % max(levels - 1, 1)) % levels
-    return changed.reshape(codes.shape)
+    detail = f"{len(probes)} of {positions} positions, {dtype}".replace("torch.", "")
+    return Check("oracle", worst, limit, len(probes), detail)
 
 
 def _float64(compiled: Compiled, reference: Reference, batch: int) -> Check:
     """The reference interpreter, states starting as NaN, against the full-image forward."""
     codes, conditions = reference.inputs(batch, 20 + batch)
     expected = torch.from_numpy(reference.logits(codes, conditions, torch.float64))
-    inputs = {compiled.program.pixel.attrs["name"]: torch.from_numpy(codes)}
+    inputs = {compiled.program.pixel.attrs["name"]: reference.tensor(codes, torch.float64)}
     for name, value in conditions.items():
         tensor = torch.from_numpy(value)
         inputs[name] = tensor.double() if tensor.is_floating_point() else tensor
@@ -134,25 +131,28 @@ def _float64(compiled: Compiled, reference: Reference, batch: int) -> Check:
     return Check(f"float64 interpreter, batch {batch}", worst / scale, EXACT, rows * codes.shape[2], detail)
 
 
-def _replay(sampler: Sampler, codes: NDArray[np.int64], conditions: Mapping[str, Any], logits: NDArray[Any],
+def _replay(sampler: Sampler, codes: NDArray[Any], conditions: Mapping[str, Any], logits: NDArray[Any],
             **how: bool) -> Check:
     found = sampler.replay(codes, **how, **conditions)
     worst = float(np.abs(found - logits).max() / logits.std())
     detail = "every position" + (", every graph run twice" if how.get("twice") else "")
     name = "replay, filtered step" if how.get("filtered") else f"replay, batch {len(codes)}"
-    return Check(name, worst, CLOSE, codes[0].size, detail)
+    return Check(name, worst, CLOSE, found[0, ..., 0].size, detail)
 
 
-def _score(sampler: Sampler, codes: NDArray[np.int64], conditions: Mapping[str, Any], logits: NDArray[Any]) -> Check:
-    expected = np.take_along_axis(log_softmax(logits), codes[..., None], -1)[..., 0]
-    worst = float(np.abs(sampler.score(codes, **conditions) - expected).max() / logits.std())
-    return Check(f"score, batch {len(codes)}", worst, CLOSE, codes[0].size, "every position")
+def _score(sampler: Sampler, reference: Reference, codes: NDArray[Any], conditions: Mapping[str, Any],
+           logits: NDArray[Any]) -> Check:
+    """Likelihoods, by how much the logits would have to be off to explain the difference."""
+    found, expected = sampler.score(codes, **conditions), reference.distribution.log_probability(logits, codes)
+    slack = score_slack(reference.distribution, logits, codes, CLOSE * float(logits.std()))
+    worst = CLOSE * float((np.abs(found - expected) / slack).max())
+    return Check(f"score, batch {len(codes)}", worst, CLOSE, found[0].size, "every position")
 
 
-def _continued(sampler: Sampler, codes: NDArray[np.int64], conditions: Mapping[str, Any], logits: NDArray[Any],
+def _continued(sampler: Sampler, codes: NDArray[Any], conditions: Mapping[str, Any], logits: NDArray[Any],
                say: Callable[[str], None]) -> list[Check]:
     """Replay from the states that the score graph leaves after some rows, as completion does."""
-    height, width = codes.shape[1:]
+    height, width = codes.shape[1:3]
     checks = []
     for rows in sorted({height // 2, height - 1} - {0}):
         say(f"replay after {rows} rows by the score graph")
@@ -169,28 +169,21 @@ def _drawn(sampler: Sampler, reference: Reference, count: int = 3, seed: int = 0
     heat = np.resize(HEAT, count)
     codes = sampler.sample(count, seed=seed, temperature=heat, **conditions)
     logits = reference.logits(codes, conditions)
-    scores = logits + heat[:, None, None, None] * _noise(reference, seed, count)
-    chosen = np.take_along_axis(scores, codes[..., None], -1)[..., 0]
-    behind = (scores.max(-1) - chosen) / logits.std()
-    flips = int((behind > 0).sum())
+    noise = reference.noise(count, seed)
+    behind, other = draw_distance(reference.distribution, logits, noise, heat[:, None, None], codes)
+    flips = int(other.sum())
     detail = f"{count} images, {flips} near-ties flipped" if flips else f"{count} images, every draw the same"
-    return Check("drawn", float(behind.max()), 2 * CLOSE, codes[0].size, detail)
+    return Check("drawn", float(behind.max() / logits.std()), CLOSE, behind[0].size, detail)
 
 
 def _filtered(sampler: Sampler, reference: Reference, count: int = 2, seed: int = 1) -> Check:
     """The same with top-k and top-p: which draws differ from the slow reference of `distributions`."""
     _, conditions = reference.inputs(count, 31)
-    top_k, top_p = max(1, reference.levels // 2), 0.9
+    top_k, top_p = max(1, reference.distribution.parameters // 2), 0.9
     heat = np.resize(HEAT, count)
     codes = sampler.sample(count, seed=seed, temperature=heat, top_k=top_k, top_p=top_p, **conditions)
     logits = reference.logits(codes, conditions)
-    expected = draw(logits, _noise(reference, seed, count), heat[:, None, None], top_k, top_p)
+    expected = draw(logits, reference.noise(count, seed), heat[:, None, None], top_k, top_p)
     other = float((codes != expected).mean())
     detail = f"{count} images, share of other draws; k {top_k}, p {top_p}"
     return Check("drawn, filtered", other, 0.01, codes[0].size, detail)
-
-
-def _noise(reference: Reference, seed: int, count: int) -> NDArray[np.float32]:
-    """The noise of `count` images, `[n, H, W, levels]`."""
-    keys, (height, width) = image_keys(seed, count), reference.shape
-    return np.stack([gumbel_row(keys, i, width, reference.levels) for i in range(height)], axis=1)

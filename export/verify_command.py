@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from pixelsnail_infer.checkpoints import load_checkpoint
+from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import VerificationError
 from pixelsnail_infer.export.cli import add_checkpoint_options, checkpoint_options, conditions_of
 from pixelsnail_infer.export.reference import Reference
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
             raise VerificationError(f"{args.model} was made from another checkpoint (sha256 "
                                     f"{manifest.checkpoint.sha256[:12]}…, {args.checkpoint} has {found[:12]}…).")
         reference = Reference(checkpoint.module, lambda m, pixels, **given: m(pixels, **given), manifest.shape,
-                              manifest.levels, conditions_of(checkpoint))
+                              distribution_of(manifest), conditions_of(checkpoint))
         checks = verify_files(sampler, reference, lambda line: print(line, file=sys.stderr, flush=True))
     print(checks_table(checks))
     return 0

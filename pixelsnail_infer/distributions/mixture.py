@@ -155,7 +155,15 @@ class LogisticMixture:
 
 
 def channel_log_mass(x: NDArray[Any], centres: NDArray[Any], log_scales: NDArray[Any]) -> NDArray[Any]:
-    """Natural-log probability of each channel's bin under each component, broadcast over all three arguments.
+    """Natural-log probability of each channel's bin under each component, broadcast over all three arguments."""
+    below, above, inside, density = bin_masses(x, centres, log_scales)
+    inner = np.where(inside > LOG_SMALL, inside, density)
+    result: NDArray[Any] = np.where(x < -EDGE, below, np.where(x > EDGE, above, inner))
+    return result
+
+
+def bin_masses(x: NDArray[Any], centres: NDArray[Any], log_scales: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Logarithms of the mass up to the bin's right end, from its left end on, inside, and of the density times 1/127.5.
 
     Stable where the original subtracts two sigmoids: s(a) - s(b) = s(a) s(-b) (1 - e^(b-a)), and 1 - e^-d = 2t / (1 +
     t) with t = tanh(d/2).
@@ -166,9 +174,7 @@ def channel_log_mass(x: NDArray[Any], centres: NDArray[Any], log_scales: NDArray
     above = -softplus(middle - narrow * HALF_BIN)  # log (1 - s(b)): the mass from its left end on
     inside = below + above + log_bin_share(narrow)
     density = middle - log_scales - 2 * softplus(middle) - LOG_BIN
-    inner = np.where(inside > LOG_SMALL, inside, density)
-    result: NDArray[Any] = np.where(x < -EDGE, below, np.where(x > EDGE, above, inner))
-    return result
+    return below, above, inside, density
 
 
 def _taken(array: NDArray[Any], index: NDArray[Any]) -> NDArray[Any]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pixelsnail_infer.distributions import Categorical
 from pixelsnail_infer.export.compile import Compiled, compile_model
 from pixelsnail_infer.export.exporting import export_model
 from pixelsnail_infer.export.reference import Reference
@@ -76,7 +77,7 @@ def compiled(name: str) -> Compiled:
 @functools.cache
 def reference(name: str) -> Reference:
     config = CONFIGS[name]
-    return Reference(prior(name), call, config.shape, config.levels, conditions(config))
+    return Reference(prior(name), call, config.shape, Categorical(config.levels), conditions(config))
 
 
 def export(name: str, target: Path, say: Callable[[str], None] = lambda line: None) -> Any:
