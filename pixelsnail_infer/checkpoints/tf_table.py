@@ -1,0 +1,107 @@
+"""The index of a TensorFlow checkpoint bundle: a LevelDB table (SSTable) of sorted keys, without compression.
+
+Layout, from the file's end: a footer of 48 bytes (two block handles as varints, zeros, the magic number) points to a
+block of block handles; each of these points to a block of entries. A block's entries are (bytes shared with the last
+key, new key bytes, value bytes) with the lengths as varints, then the positions at which nothing is shared, as uint32,
+and their number; after the block come one byte for the compression and the masked CRC-32C of block and byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pixelsnail_infer.checkpoints.crc32c import masked_crc32c
+from pixelsnail_infer.checkpoints.reading import one_line
+from pixelsnail_infer.errors import CheckpointError
+
+__all__ = ["read_table", "read_varint"]
+
+FOOTER_SIZE = 48
+MAGIC = 0xDB4775248B80FB57
+TRAILER_SIZE = 5
+COMPRESSIONS = {1: "snappy", 2: "zstandard"}
+MAX_KEY = 4096
+"""Longer than any variable's name. Keys share their beginnings: without a limit few bytes could ask for much memory."""
+
+
+def read_table(content: bytes) -> dict[bytes, bytes]:
+    """All keys and values of a table, in the order of the keys.
+
+    Raises:
+        CheckpointError: truncated, damaged, compressed, or not a table.
+    """
+    if len(content) < FOOTER_SIZE:
+        raise CheckpointError(f"is {len(content)} bytes long, shorter than the footer of an index: truncated?")
+    if int.from_bytes(content[-8:], "little") != MAGIC:
+        raise CheckpointError("does not end as a TensorFlow checkpoint index does: truncated, or another kind of file")
+    footer = content[-FOOTER_SIZE:-8]
+    at = 0
+    for _ in range(2):  # the block of meta data, always empty, whose handle is passed over
+        _, at = read_varint(footer, at)
+    index = _block(content, footer[at:])
+    entries: dict[bytes, bytes] = {}
+    last: bytes | None = None
+    for _, handle in _entries(index):
+        for key, value in _entries(_block(content, handle)):
+            if last is not None and key <= last:
+                raise CheckpointError(f"has the key {_shown(key)} after {_shown(last)}: keys must be sorted")
+            entries[key] = value
+            last = key
+    return entries
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """An unsigned integer of at most 64 bits, seven bits in a byte, and where the next thing starts."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            raise CheckpointError("ends within a number: truncated or damaged")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >= 1 << 64:
+                break
+            return value, at
+    raise CheckpointError("has a number of more than 64 bits: damaged")
+
+
+def _block(content: bytes, handle: bytes) -> bytes:
+    """The bytes of one block, checked against its CRC."""
+    offset, at = read_varint(handle, 0)
+    size, _ = read_varint(handle, at)
+    end = offset + size
+    if end + TRAILER_SIZE > len(content) - FOOTER_SIZE:
+        raise CheckpointError(f"points to a block of {size} bytes at {offset}, beyond its {len(content)} bytes")
+    compression = content[end]
+    if masked_crc32c(content[offset : end + 1]) != int.from_bytes(content[end + 1 : end + TRAILER_SIZE], "little"):
+        raise CheckpointError(f"is damaged: the checksum of its block at {offset} is wrong")
+    if compression:
+        kind = COMPRESSIONS.get(compression, f"method {compression}")
+        raise CheckpointError(f"is compressed ({kind}); TensorFlow writes an index uncompressed: save it anew")
+    return content[offset:end]
+
+
+def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of one block."""
+    restarts = int.from_bytes(block[-4:], "little") if len(block) >= 4 else -1
+    end = len(block) - 4 - 4 * restarts
+    if restarts < 0 or end < 0:
+        raise CheckpointError("has a block without room for its list of restarts: damaged")
+    at, key = 0, b""
+    while at < end:
+        shared, at = read_varint(block, at)
+        added, at = read_varint(block, at)
+        length, at = read_varint(block, at)
+        if shared > len(key) or at + added + length > end:
+            raise CheckpointError("has an entry that reaches out of its block: damaged")
+        if shared + added > MAX_KEY:
+            raise CheckpointError(f"has a key of {shared + added} bytes; at most {MAX_KEY} are accepted")
+        key = key[:shared] + block[at : at + added]
+        at += added
+        yield key, block[at : at + length]
+        at += length
+
+
+def _shown(key: bytes) -> str:
+    return repr(one_line(key.decode("utf-8", "replace"), 60))
