@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.distributions import Distribution, LogisticMixture, log_softmax
+from pixelsnail_infer.distributions.grid import snap
 from pixelsnail_infer.distributions.mixture import EDGE, HALF_BIN, LOG_SMALL, bin_masses, earlier
 
 __all__ = ["draw_distance", "score_slack"]
@@ -23,7 +24,8 @@ def draw_distance(distribution: Distribution, parameters: NDArray[np.float32], n
     is another choice (of a code, or of a component) than without a change.
 
     `parameters [..., n]`, `noise [..., width]`, `heat [...]` (the temperature). Each channel of a mixture is confirmed
-    given the channels that were drawn before it; a rounded channel may be anywhere in its bin.
+    given the channels that were drawn before it; a rounded one is
+    the level whose bin its value lies in.
     """
     warm = np.asarray(heat, np.float64)[..., None]
     if not isinstance(distribution, LogisticMixture):
@@ -36,7 +38,7 @@ def draw_distance(distribution: Distribution, parameters: NDArray[np.float32], n
     spread = warm[..., None] * np.exp(parts.log_scales) * noise[..., distribution.n_mix:, None]  # [..., C, K]
     off = np.abs(np.clip(distribution.centres(parts, x) + spread, -1, 1) - x[..., None])
     if distribution.round:
-        off = np.maximum(off - HALF_BIN, 0)
+        off = np.maximum(off - HALF_BIN, 0) + np.abs(x - snap(x))[..., None]
     needed = np.maximum(gaps, (off / (1 + np.abs(spread) + _before(x))).max(-2))  # [..., K]
     return needed.min(-1), needed.argmin(-1) != scores.argmax(-1)
 

@@ -87,7 +87,8 @@ def _in_range(manifest: Manifest, pixels: NDArray[Any], where: NDArray[np.bool_]
         expected = "numbers in [-1, 1]; rescale grey levels v to (v - 127.5) / 127.5"
     if bad.any():
         place = tuple(int(index) for index in np.argwhere(bad)[0])
-        raise RequestError(f"{name}[{', '.join(map(str, place))}] is {pixels[place]}, expected {expected}.")
+        value = str(pixels[place]) if manifest.pixel.kind == "codes" else f"{pixels[place]:.6g}"
+        raise RequestError(f"{name}[{', '.join(map(str, place))}] is {value}, expected {expected}.")
 
 
 def _shape_message(
