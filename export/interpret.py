@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from pixelsnail_infer.export.availability import key_products
-from pixelsnail_infer.export.fields import TAPPED, Node, topological, key_ends
+from pixelsnail_infer.export.fields import TAPPED, Node, key_ends, topological
 from pixelsnail_infer.export.stages import Program, Stage
 from pixelsnail_infer.export.states import Kept, kept_values
 from pixelsnail_infer.export.torch_ops import evaluate
