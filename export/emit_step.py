@@ -202,7 +202,18 @@ class StepScope(Scope):
         w, cache = self.writer, self.layout.cache[node]
         heads, _, width = cache.shape
         update = w.op("Reshape", self.value(node), w.constant([0, heads, 1, width]))
-        return scatter(w, cache, *(self._pooled(cache, update) if cache.pool else (update, self._position())))
+        update, address = self._pooled(cache, update) if cache.pool else (update, self._position())
+        return scatter(w, cache, update, address if cache.inclusive else w.op("Add", address, self._drawn()))
+
+    def _drawn(self) -> str:
+        """Zero, int64 `[B]`, that depends on the drawn pixel: added to an address, it keeps the write behind the draw.
+
+        TensorRT fuses writes with what stands beside them and then fails on the order, unless all of them come last.
+        """
+        w, pixel = self.writer, "pixel"
+        if self.program.pixel.channels:
+            pixel = w.cast(w.op("Gather", pixel, w.constant(0), axis=1), "int64")
+        return w.op("Mod", pixel, w.constant(1))  # a Mul by 0 TensorRT folds away
 
     def _pooled(self, cache: Cache, update: str) -> tuple[str, str]:
         """The block's new maximum and its address; the block's first position starts it anew."""
@@ -224,7 +235,8 @@ class StepScope(Scope):
         for canvas in self.layout.canvases:
             if canvas.writer == "step":
                 update = self._update(canvas)
-                address = w.op("Add", w.op("Add", row_start(w, canvas), self.col), w.constant(canvas.left))
+                address = w.op("Add", row_start(w, canvas), self.col)
+                address = w.op("Add", address, w.op("Add", self._drawn(), w.constant(canvas.left)))
                 result = scatter(w, canvas, update, address)
                 w.output(f"{canvas.name}.out", result, w.precision, ["B", *canvas.shape])
         for cache in self.layout.caches:
