@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pixelsnail_infer.checkpoints.kamen import is_kamen, read_kamen
+from pixelsnail_infer.checkpoints.loaded import LoadedCheckpoint
 from pixelsnail_infer.checkpoints.normalise import find_args, normalise, unwrap
 from pixelsnail_infer.checkpoints.options import CheckpointOptions
+from pixelsnail_infer.checkpoints.pixelcnn import is_pixelcnn, read_pixelcnn
 from pixelsnail_infer.checkpoints.prior import is_prior, read_prior
 from pixelsnail_infer.checkpoints.reading import one_line, read_file
+from pixelsnail_infer.checkpoints.snail import is_snail, read_snail
+from pixelsnail_infer.checkpoints.unsafe_pickle import read_module_unsafely
 from pixelsnail_infer.errors import CheckpointError
 from pixelsnail_infer.models import Prior, PriorConfig
 from pixelsnail_infer.models.layers import NormedWeight
@@ -20,48 +26,58 @@ from pixelsnail_infer.models.prior import coordinates
 __all__ = ["LoadedCheckpoint", "load_checkpoint"]
 
 SUPPORTED = (
-    "PixelSNAIL priors over VQ codes as in rosinality/vq-vae-2-pytorch and its forks, and label-conditioned ones as in "
-    "liuxubo717/sound_generation"
+    "PixelSNAIL priors over VQ codes as in rosinality/vq-vae-2-pytorch and its forks, label-conditioned ones as in "
+    "liuxubo717/sound_generation, the original PixelSNAIL in this project's own format, the one of "
+    "kamenbliznashki/pixel_models, and the conditional PixelCNN of jrbtaylor/conditional-pixelcnn"
 )
 
 _DEFAULTS = CheckpointOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedCheckpoint:
-    """A network and what is known about it; the caller owns all of it."""
-
-    family: str
-    """"vq-prior"."""
-    config: PriorConfig
-    module: Prior
-    """In eval mode, float32, on the CPU, without gradients."""
-    sha256: str
-    """Of the file's bytes, in hexadecimal."""
-    findings: list[str]
-    """What was recognised, assumed and ignored, one line each."""
-
-
 def load_checkpoint(path: str | os.PathLike[str], *, options: CheckpointOptions = _DEFAULTS) -> LoadedCheckpoint:
     """Read a checkpoint, recognise its family from names and shapes, and build its network.
 
-    Nothing that the file says is run, and it is not changed. Global state is left alone.
+    Nothing that the file says is run, and it is not changed, unless `options.unsafe_pickle` asks for it; see
+    `unsafe_pickle.py`. Global state is left alone.
 
     Raises:
         CheckpointError: the file is missing, damaged, unsafe, of an unknown model, holds NaN, or contradicts the
             options.
     """
-    content, sha256 = read_file(path)
+    findings: list[str] = []
+    content: object
+    if options.unsafe_pickle:
+        content, sha256 = read_module_unsafely(path)
+        findings.append("unpickled a whole module, as asked: the file could have run anything")
+    else:
+        content, sha256 = read_file(path)
     try:
-        findings: list[str] = []
         tensors = normalise(unwrap(content, findings), findings)
-        if not is_prior(tensors):
-            raise CheckpointError(_unknown(tensors))
-        config, used = read_prior(tensors, find_args(content), options, findings)
-        module = _build(config, used, findings)
+        family, module = _recognise(tensors, find_args(content), options, findings)
     except CheckpointError as error:
         raise CheckpointError(f"{one_line(os.fspath(path))}: {error}") from None
-    return LoadedCheckpoint("vq-prior", config, module, sha256, findings)
+    return LoadedCheckpoint(family, module.config, module, sha256, findings)
+
+
+Reader = Callable[[dict[str, Tensor], Mapping[str, object], CheckpointOptions, list[str]], Any]
+FAMILIES: tuple[tuple[str, Callable[[Mapping[str, Tensor]], bool], Reader], ...] = (
+    ("pixelsnail", is_snail, read_snail),
+    ("pixel-models", is_kamen, read_kamen),
+    ("pixelcnn", is_pixelcnn, read_pixelcnn),
+)
+
+
+def _recognise(
+    tensors: dict[str, Tensor], args: dict[str, object], options: CheckpointOptions, findings: list[str]
+) -> tuple[str, Any]:
+    """The family's name and the network. Raises CheckpointError."""
+    if is_prior(tensors):
+        config, used = read_prior(tensors, args, options, findings)
+        return "vq-prior", _build(config, used, findings)
+    for family, fits, read in FAMILIES:
+        if fits(tensors):
+            return family, read(tensors, args, options, findings)
+    raise CheckpointError(_unknown(tensors))
 
 
 def _unknown(tensors: dict[str, Tensor]) -> str:

@@ -14,6 +14,8 @@ from pixelsnail_infer.errors import CheckpointError
 __all__ = ["find_args", "normalise", "unwrap"]
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")
+# Batch norm's count of batches, and pixel_models' causal mask: whole numbers from which no network here computes.
+BOOKKEEPING = ("num_batches_tracked", "attn_mask")
 PREFIXES = ("module.", "model.", "_orig_mod.")
 WEIGHT_NORM = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
 
@@ -59,6 +61,7 @@ def normalise(state: Mapping[object, object], findings: list[str]) -> dict[str, 
     tensors = _strip_prefixes(tensors, findings)
     tensors = _one_weight_norm(tensors, findings)
     tensors = _drop_stale(tensors, findings)
+    tensors = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[2] not in BOOKKEEPING}
     return _plain(tensors, findings)
 
 
