@@ -101,12 +101,17 @@ class Bundle(Mapping[str, NDArray[Any]]):
 
 
 def bundle_prefix(path: str | os.PathLike[str]) -> Path | None:
-    """The prefix that `path` means if it names a bundle: the prefix itself, its `.index` or one of its shards."""
+    """The prefix that `path` means if it names a bundle: the prefix itself, its `.index` or one of its shards.
+
+    None for other files. A `.ckpt` that is not there is taken for a prefix, too, though its `.index` is missing.
+    """
     given = Path(path)
     stem, dot, suffix = given.name.rpartition(".")
     if dot and stem and (suffix == "index" or (suffix.startswith("data-") and "-of-" in suffix)):
         return given.with_name(stem)
-    return given if given.name and _index(given).is_file() else None
+    if suffix == "ckpt" and not os.path.lexists(given):
+        return given
+    return given if os.path.isfile(_index(given)) else None
 
 
 def read_bundle(prefix: str | os.PathLike[str]) -> Bundle:

@@ -60,7 +60,11 @@ def test_a_bundle_is_found_by_any_of_its_names(copy: Path, suffix: str) -> None:
 def test_other_files_are_no_bundles(tmp_path: Path) -> None:
     (tmp_path / "model.pt").touch()
     assert bundle_prefix(tmp_path / "model.pt") is None
-    assert bundle_prefix(tmp_path / "nothing.ckpt") is None
+    assert bundle_prefix(tmp_path / "nothing.pt") is None
+    assert bundle_prefix("x" * 5000) is None
+    (tmp_path / "lightning.ckpt").touch()
+    assert bundle_prefix(tmp_path / "lightning.ckpt") is None
+    assert bundle_prefix(tmp_path / "nothing.ckpt") == tmp_path / "nothing.ckpt"
     assert bundle_prefix(tmp_path) is None
 
 
