@@ -212,7 +212,8 @@ class StepScope(Scope):
         """
         w, pixel = self.writer, "pixel"
         if self.program.pixel.channels:
-            pixel = w.cast(w.op("Gather", pixel, w.constant(0), axis=1), "int64")
+            first = w.op("Squeeze", w.op("Gather", pixel, w.constant([0]), axis=1), w.constant([1]))
+            pixel = w.cast(first, "int64")
         return w.op("Mod", pixel, w.constant(1))  # a Mul by 0 TensorRT folds away
 
     def _pooled(self, cache: Cache, update: str) -> tuple[str, str]:
