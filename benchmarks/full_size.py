@@ -36,7 +36,7 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, help="default: random weights of the stock top prior, made in --work")
+    parser.add_argument("--checkpoint", type=Path, help="default: random weights of the stock top prior, in --work")
     parser.add_argument("--work", type=Path, default=Path("out/full-size"), help="folder for the files")
     parser.add_argument("--reuse", action="store_true", help="use the graphs that --work already holds")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side (default: all cores)")
@@ -105,18 +105,22 @@ def _compare(checkpoint: Path, step: Path, args: argparse.Namespace) -> None:
     with load(step, threads=args.threads) as sampler:
         given = {name: torch.from_numpy(value) for name, value in _conditions(sampler, 1).items()}
         codes = torch.zeros(1, height, width, dtype=torch.int64)
+        if sampler.manifest.pixel.kind == "channels":
+            codes = torch.zeros(1, sampler.manifest.pixel.channels or 1, height, width)
         for batch in args.batches:
             sampler.warm_up(batch)
         for _ in range(args.rounds):
             with torch.no_grad():
-                times = [_timed(lambda r=r: model(codes[:, :r], **given)) for r in rows]
+                for r in rows if not slow else ():  # the first call of every shape prepares it
+                    model(codes[..., :r, :], **given)
+                times = [_timed(lambda r=r: model(codes[..., :r, :], **given)) for r in rows]
             slow.append(statistics.mean(times) * height * width)
             for batch in args.batches:
                 held = _conditions(sampler, batch)
                 fast[batch].append(_timed(lambda b=batch, h=held: sampler.sample(b, seed=0, max_batch=b, **h)))
         reference = statistics.median(slow)
-        print(f"reference, all rows drawn so far at every pixel, batch 1: {reference:.0f} s per image (extrapolated from "
-              f"{len(rows)} rows x {args.rounds} turns)")
+        print(f"reference, all rows drawn so far at every pixel, batch 1: {reference:.0f} s per image (extrapolated "
+              f"from {len(rows)} rows x {args.rounds} turns)")
         for batch in args.batches:
             seconds = statistics.median(fast[batch]) / batch
             ratio = statistics.median(s * batch / f for s, f in zip(slow, fast[batch], strict=True))
@@ -132,12 +136,11 @@ def _timed(call: object) -> float:
 
 def _stages(sampler: Sampler, batches: list[int]) -> None:
     """Median time of one row and of one step, from the sampler's own calls."""
-    height, width = sampler.manifest.shape
+    width = sampler.manifest.width
     for batch in batches:
         marks: list[float] = []
-        codes = sampler.sample(batch, seed=1, max_batch=batch, **_conditions(sampler, batch))
         sampler.warm_up(batch)
-        bound = sampler._batch_of(batch)  # noqa: SLF001  the graphs one by one, which no public call does
+        bound = sampler._batch_of(batch)  # the graphs one by one, which no public call does
         for part, count in (("row", 5), ("step", 200)):
             graph = bound.bound(part)
             times = []
@@ -146,7 +149,7 @@ def _stages(sampler: Sampler, batches: list[int]) -> None:
                     bound.write("col", k % width)
                 times.append(_timed(graph.run))
             marks.append(statistics.median(times) * 1e3)
-        print(f"batch {batch}: a row {marks[0]:.1f} ms, a step {marks[1]:.2f} ms ({len(codes)} images of {height}x{width})")
+        print(f"batch {batch}: a row {marks[0]:.1f} ms, a step {marks[1]:.2f} ms")
 
 
 def _profile(step: Path, threads: int) -> None:
@@ -188,8 +191,8 @@ def _profile(step: Path, threads: int) -> None:
     shown = ", ".join(f"{kind} {total:.0f}" for kind, total in sorted(totals.items(), key=lambda item: -item[1])[:8])
     print(f"profile of a step at batch 1, {len(times)} nodes, microseconds by kind: {shown}")
     scatters = [statistics.median(v) for (kind, _), v in times.items() if kind == "TensorScatter"]
-    print(f"state writes: {len(scatters)}, the slowest {max(scatters):.0f} us for states of up to {max(caches) / 2**20:.1f} "
-          f"MiB; nodes with a result as large: {sorted(copies) or 'none'}")
+    print(f"state writes: {len(scatters)}, the slowest {max(scatters):.0f} us for states of up to "
+          f"{max(caches) / 2**20:.1f} MiB; nodes with a result as large: {sorted(copies) or 'none'}")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def max_pool(state: Lowering, item: TraceNode) -> list[View | None]:
     if not view.plain:
         view = View(Node("map", [view.edge], view.frame, view.node.channels, view.node.dtype, item.where, None,
                          {"fn": "identity"}, view.node.pixel, view.node.condition), view.dims, view.frame)
-    frame = (view.frame[0] // py, view.frame[1] // px)  # type: ignore[index]
+    frame = (view.frame[0] // py, view.frame[1] // px)
     sizes = {"y": frame[0], "x": frame[1]}
     dims = tuple(tuple(a._replace(size=sizes.get(a.kind, a.size)) for a in d) for d in view.dims)
     return [replace(view, dims=dims, frame=frame, pool=(py, px)), None]

@@ -103,7 +103,7 @@ def trace_model(module: torch.nn.Module, forward: Callable[..., torch.Tensor], i
 
 class _Recorder(TorchDispatchMode):
     def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.fake_mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.nodes: list[TraceNode] = []
         self.values: list[torch.Tensor] = []  # strong references keep id() unique

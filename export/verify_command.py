@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
-from pathlib import Path
 
 from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import VerificationError
-from pixelsnail_infer.export.cli import add_checkpoint_options, checkpoint_options, conditions_of
+from pixelsnail_infer.export.checkpoint_options import add_checkpoint_options, checkpoint_options, conditions_of
 from pixelsnail_infer.export.reference import Reference
 from pixelsnail_infer.export.report import checks_table
 from pixelsnail_infer.export.verify import verify_files
@@ -32,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(args.checkpoint, options=checkpoint_options(args))
     with load(args.model, device=args.device) as sampler:
         manifest = sampler.manifest
-        found = hashlib.sha256(Path(args.checkpoint).read_bytes()).hexdigest()
+        found = checkpoint.sha256
         if found != manifest.checkpoint.sha256:
             raise VerificationError(f"{args.model} was made from another checkpoint (sha256 "
                                     f"{manifest.checkpoint.sha256[:12]}…, {args.checkpoint} has {found[:12]}…).")

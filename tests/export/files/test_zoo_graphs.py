@@ -13,7 +13,8 @@ from ..zoo import Network
 from .drive import Driver
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
-SINGLE = ("activation_gelu", "activation_leaky_relu", "activation_softplus", "activation_selu")  # no kernels for doubles
+NO_KERNEL = ("gelu", "leaky_relu", "softplus", "selu")  # for doubles
+SINGLE = tuple(f"activation_{name}" for name in NO_KERNEL)
 CODES = [net for net in NETWORKS.values() if not net.inputs(net.shapes[0])[0].dtype.is_floating_point]
 
 
