@@ -17,6 +17,8 @@ from pixelsnail_infer.checkpoints.pixelcnn import is_pixelcnn, read_pixelcnn
 from pixelsnail_infer.checkpoints.prior import is_prior, read_prior
 from pixelsnail_infer.checkpoints.reading import one_line, read_file
 from pixelsnail_infer.checkpoints.snail import is_snail, read_snail
+from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
+from pixelsnail_infer.checkpoints.tf_snail import load_tf_snail
 from pixelsnail_infer.checkpoints.unsafe_pickle import read_module_unsafely
 from pixelsnail_infer.errors import CheckpointError
 from pixelsnail_infer.models import Prior, PriorConfig
@@ -27,7 +29,7 @@ __all__ = ["LoadedCheckpoint", "load_checkpoint"]
 
 SUPPORTED = (
     "PixelSNAIL priors over VQ codes as in rosinality/vq-vae-2-pytorch and its forks, label-conditioned ones as in "
-    "liuxubo717/sound_generation, the original PixelSNAIL in this project's own format, the one of "
+    "liuxubo717/sound_generation, the original PixelSNAIL in TensorFlow's or this project's own format, the one of "
     "kamenbliznashki/pixel_models, and the conditional PixelCNN of jrbtaylor/conditional-pixelcnn"
 )
 
@@ -38,12 +40,22 @@ def load_checkpoint(path: str | os.PathLike[str], *, options: CheckpointOptions 
     """Read a checkpoint, recognise its family from names and shapes, and build its network.
 
     Nothing that the file says is run, and it is not changed, unless `options.unsafe_pickle` asks for it; see
-    `unsafe_pickle.py`. Global state is left alone.
+    `unsafe_pickle.py`. Global state is left alone. A TensorFlow checkpoint is given by its prefix, its `.index` or one
+    of its `.data-…` files, and needs `options.arch`.
 
     Raises:
         CheckpointError: the file is missing, damaged, unsafe, of an unknown model, holds NaN, or contradicts the
             options.
     """
+    if not options.unsafe_pickle and bundle_prefix(path) is not None:
+        return load_tf_snail(
+            path,
+            options.arch,
+            ema=not options.no_ema,
+            shape=options.shape,
+            nonlinearity=options.nonlinearity,
+            condition_kind=options.condition_kind,
+        )
     findings: list[str] = []
     content: object
     if options.unsafe_pickle:

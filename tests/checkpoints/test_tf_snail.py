@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from pixelsnail_infer.checkpoints import CheckpointOptions, load_checkpoint
 from pixelsnail_infer.checkpoints.tf_bundle import read_bundle
 from pixelsnail_infer.checkpoints.tf_snail import load_tf_snail
 from pixelsnail_infer.errors import CheckpointError
@@ -198,3 +200,16 @@ def test_other_checkpoints_of_tensorflow(save: Callable[[Tensors], Path], h6: Te
     refused(save(whole), "h6_shift", "data type int32")
     double = save({name: (2, values.astype("<f8")) for name, (_, values) in h6.items()})
     assert next(load_tf_snail(double, "h6_shift").module.parameters()).dtype == torch.float32
+
+
+def test_load_checkpoint_takes_any_of_its_names_and_the_options(tmp_path: Path) -> None:
+    for path in DATA.glob("h6.ckpt.*"):
+        shutil.copy(path, tmp_path)
+    options = CheckpointOptions(arch="h6_shift", shape=(4, 4), no_ema=True, condition_kind="label")
+    bare = known_value("model/dense_0/b", (4,))
+    for suffix in ("", ".index", ".data-00000-of-00001"):
+        loaded = load_checkpoint(f"{tmp_path / 'h6.ckpt'}{suffix}", options=options)
+        assert loaded.config.shape == (4, 4) and loaded.config.n_class == 3
+        np.testing.assert_array_equal(loaded.module.first.nin.b.numpy(), bare)
+    with pytest.raises(CheckpointError, match="needs --arch"):
+        load_checkpoint(tmp_path / "h6.ckpt")
