@@ -71,7 +71,8 @@ def load_tf_snail(
         config = _conditioned(config, shapes, condition_kind, findings)
         if shape is not None:
             config = _checked(config, shape=shape)
-        findings.append(f"{config.shape[0]}x{config.shape[1]} pixels: assumed, as no variable shows it (--shape)")
+        how = "assumed" if shape is None else "as asked"
+        findings.append(f"{config.shape[0]}x{config.shape[1]} pixels: {how}, for no variable shows it (--shape)")
         module = _build(config, arch, bundle, variables)
     except CheckpointError as error:
         text = str(error)
