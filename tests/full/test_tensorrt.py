@@ -5,6 +5,9 @@ TensorRT for RTX compiles for a named GPU architecture, so no GPU and no driver 
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +17,36 @@ import pytest
 from onnx import TensorProto, helper
 
 pytestmark = pytest.mark.full
-trt = pytest.importorskip("tensorrt_rtx_bindings", reason="needs the tensorrt-rtx extra (make test-full)")
+pytest.importorskip("tensorrt_rtx_bindings", reason="needs the tensorrt-rtx extra (make test-full)")
 
-BATCH = (1, 4, 16)  # smallest, typical, largest
+ENGINE = Path(__file__).with_name("engine.py")
 PARTS = ("step", "row", "prologue", "score", "filtered")
 
 
 class EngineError(Exception):
-    """TensorRT's parser or builder refused a graph."""
+    """TensorRT's parser or builder refused a graph, or ended its process."""
 
 
-class Log(trt.ILogger):  # type: ignore[misc]
-    """Keeps errors, so that a failing test can show them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.errors: list[str] = []
-
-    def log(self, severity: Any, message: str) -> None:
-        if severity <= trt.ILogger.Severity.ERROR:
-            self.errors.append(message)
-
-
-def build_engine(model: bytes) -> tuple[int, list[str]]:
-    """Parse and compile for SM89; returns the engine's bytes and the kinds of the network's layers."""
-    log = Log()
-    builder = trt.Builder(log)
-    network = builder.create_network(0)
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse(model):
-        reasons = [parser.get_error(i) for i in range(parser.num_errors)]
-        raise EngineError("parser: " + "; ".join(f"{r.node_operator()} {r.node_name()}: {r.desc()}" for r in reasons))
-    profile = builder.create_optimization_profile()
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        shape = tuple(tensor.shape)
-        if -1 in shape:
-            profile.set_shape(tensor.name, *(tuple(b if d == -1 else d for d in shape) for b in BATCH))
-    config = builder.create_builder_config()
-    config.add_optimization_profile(profile)
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(trt.ComputeCapability.SM89, 0)
-    engine = builder.build_serialized_network(network, config)
-    if engine is None:
-        raise EngineError("builder: " + "; ".join(log.errors))
-    return int(engine.nbytes), [network.get_layer(i).type.name for i in range(network.num_layers)]
+def build_engine(model: bytes, folder: Path) -> tuple[int, list[str]]:
+    """Parse and compile for SM89 in a process of its own; the engine's bytes and the kinds of the network's layers."""
+    path = folder / "model.onnx"
+    path.write_bytes(model)
+    done = subprocess.run([sys.executable, str(ENGINE), str(path)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise EngineError(f"the builder's process ended with {done.returncode}: {done.stderr[-2000:]}")
+    result = json.loads(done.stdout.splitlines()[-1])
+    if "error" in result:
+        raise EngineError(result["error"])
+    return result["size"], result["layers"]
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_every_exported_graph_builds_an_engine(digits_graphs: dict[str, Path], part: str) -> None:
+def test_every_exported_graph_builds_an_engine(digits_graphs: dict[str, Path], part: str, tmp_path: Path) -> None:
     if part not in digits_graphs:
         assert part in ("prologue", "filtered"), f"the export wrote no {part} graph"
         pytest.skip(f"the digits export has no {part} graph")
     model = onnx.load(str(digits_graphs[part]))
-    size, layers = build_engine(model.SerializeToString())
+    size, layers = build_engine(model.SerializeToString(), tmp_path)
     assert size > 0
     scatters = sum(node.op_type == "TensorScatter" for node in model.graph.node)
     assert layers.count("KV_CACHE_UPDATE") == scatters, "a state is not updated in place"
@@ -100,11 +79,11 @@ def scatter_model(dtype: int = TensorProto.FLOAT, mode: str = "linear", chained:
     return bytes(model.SerializeToString())
 
 
-def test_a_scatter_is_an_in_place_update_that_others_may_read() -> None:
-    assert build_engine(scatter_model())[1].count("KV_CACHE_UPDATE") == 1
+def test_a_scatter_is_an_in_place_update_that_others_may_read(tmp_path: Path) -> None:
+    assert build_engine(scatter_model(), tmp_path)[1].count("KV_CACHE_UPDATE") == 1
 
 
 @pytest.mark.parametrize("wrong", [{"dtype": TensorProto.INT64}, {"mode": "circular"}, {"chained": True}], ids=str)
-def test_what_tensorrt_refuses_is_seen(wrong: dict[str, Any]) -> None:
+def test_what_tensorrt_refuses_is_seen(wrong: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(EngineError):
-        build_engine(scatter_model(**wrong))
+        build_engine(scatter_model(**wrong), tmp_path)
