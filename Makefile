@@ -10,10 +10,11 @@ PYTEST  = $(BIN)/python -m pytest -q --durations=10
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint bench gpu-check clean
+.PHONY: help demo demo-rgb test test-full lint bench gpu-check clean
 
 help:
 	@echo "make demo       export the small digits model, sample it, compare it with PyTorch"
+	@echo "make demo-rgb   RGB patches, and digits between two classes"
 	@echo "make test       the tests (ARGS='-k name' chooses some)"
 	@echo "make test-full  the tests and the slow checks, TensorRT among them (no GPU needed)"
 	@echo "make lint       ruff and mypy"
@@ -42,6 +43,9 @@ $(GPU)/.ready: $(READY)
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py $(ARGS)
+
+demo-rgb: $(READY)
+	$(BIN)/python examples/demo_rgb.py $(ARGS)
 
 test: $(READY)
 	$(PYTEST) $(ARGS)
