@@ -40,8 +40,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--preview", type=Path, help="also sample twelve patches of each photograph into this PNG")
     parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--ema", type=float, default=0.995, help="decay of the averaged weights, which are saved")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--attn-rep", type=int, default=2)
@@ -146,12 +146,26 @@ def write_preview(model: Snail, photographs: list[Tensor], path: Path, seed: int
     Image.fromarray(pixels).resize((pixels.shape[1] * 5, pixels.shape[0] * 5), Image.Resampling.NEAREST).save(path)
 
 
+@torch.no_grad()
+def narrow(model: Snail) -> None:
+    """Start with narrow logistics spread over the greys: from broad ones, which the data-dependent start leaves, the
+    optimizer has hundreds of small steps to go before anything about the pixels is learned."""
+    mixtures = model.config.nr_mix
+    model.out.g.mul_(0.2)
+    model.out.b.zero_()
+    kinds = model.out.b[mixtures:].view(3, 3, mixtures)  # colours; means, log-scales, coefficients
+    kinds[0, 0], kinds[1:, 0] = torch.linspace(-0.8, 0.8, mixtures), torch.linspace(-0.2, 0.2, mixtures)
+    kinds[0, 1], kinds[1:, 1] = -2.0, -3.0
+    kinds[0, 2] = kinds[2, 2] = 1.0  # green follows red, and blue follows green
+
+
 def train(args: argparse.Namespace, photographs: list[Tensor], held_out: Split) -> Snail:
     """The averaged weights after the last step; the held-out figure is shown, never chosen by."""
     generator = torch.Generator().manual_seed(args.seed)
     model = Snail(make_config(args)).train()
     pixels, labels = random_patches(photographs, 128, generator)
     initialise(model, pixels, label=labels)
+    narrow(model)
     average = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.lr, betas=(0.95, 0.999), weight_decay=0.0, fused=True)
 

@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("pixelcnn_digits.pt"), help="checkpoint to write")
     parser.add_argument("--preview", type=Path, help="also sample digits, and digits between classes, into this PNG")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--n-bins", type=int, default=8)
     parser.add_argument("--n-features", type=int, default=32)
     parser.add_argument("--n-layers", type=int, default=3)
-    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--dropout", type=float, default=0.4)
     return parser.parse_args()
 
 
