@@ -24,10 +24,10 @@ EXPECTED = {
 PROBE = """
 import importlib.metadata, importlib.util, pathlib, sys
 import pixelsnail_infer, pixelsnail_infer.runtime
-assert importlib.util.find_spec("pixelsnail_infer.export.cli"), "no exporter"
 version = importlib.metadata.version("pixelsnail-infer")
 assert version == pixelsnail_infer.__version__, version
 assert "torch" not in sys.modules
+assert importlib.util.find_spec("pixelsnail_infer.export.cli"), "no exporter"
 print(pathlib.Path(pixelsnail_infer.runtime.__file__).parent)
 print(importlib.util.find_spec("export"), importlib.util.find_spec("runtime"))
 """
