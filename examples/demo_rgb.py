@@ -1,4 +1,4 @@
-"""Models of images: export a small RGB PixelSNAIL and a conditional PixelCNN, sample both, and mix classes half and half.
+"""Export a small RGB PixelSNAIL and a conditional PixelCNN, sample both, and mix classes half and half.
 
     python examples/demo_rgb.py            writes out/patches.onnx, out/pixelcnn.onnx, out/patches.png, out/between.png
 
@@ -45,9 +45,9 @@ def main() -> int:
 
 
 def patches(sampler: Sampler, args: argparse.Namespace) -> None:
-    """Thirty-two RGB images."""
+    """Sixteen patches of each photograph: the temple above, the dahlia below."""
     started = time.perf_counter()
-    images = sampler.sample(32, seed=args.seed, max_batch=32)
+    images = sampler.sample(32, seed=args.seed, label=[0] * 16 + [1] * 16, max_batch=32)
     picture = args.out / "patches.png"
     picture.write_bytes(png_grid(images, None, columns=8))
     seconds = time.perf_counter() - started

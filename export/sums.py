@@ -21,7 +21,8 @@ def regroup_sums(program: Program) -> None:
         leaves = _leaves(program, node, readers, inner)
         early = [leaf for leaf in leaves if program.stage[leaf] <= Stage.ROW]
         late = [leaf for leaf in leaves if program.stage[leaf] > Stage.ROW]
-        if len(early) < 2 or not late:
+        early.sort(key=lambda leaf: leaf.frame is None)  # a partial sum of vectors alone would have no positions
+        if len(early) < 2 or not late or early[0].frame is None:
             continue
         total = _add(program, node, early, True)
         node.inputs = [Edge(total), Edge(_add(program, node, late, False) if len(late) > 1 else late[0])]

@@ -162,3 +162,13 @@ def cross_attention(shape: Shape) -> nn.Module:
         return m.out(F.elu(z + m.attention(z, m.c(c))))
     return Sketch(run, c=conv(2), first=First(), out=head(),
                   attention=Attention(strict(shape), lambda scores, mask: torch.softmax(scores, -1), value=WIDTH))
+
+
+@network(conditions=vector)
+def vector_on_a_sum(shape: Shape) -> nn.Module:
+    """Two vectors, each added to a product of the step: their sum alone has no positions."""
+    def run(m: Sketch, x: Tensor, v: Tensor) -> Tensor:
+        first, second = (part(v)[:, :, None, None] for part in (m.first_vector, m.second_vector))
+        return m.out(F.elu(first + (second + m.next(F.elu(m.first(hot(x)))))))
+    return Sketch(run, first=First(), next=conv(WIDTH, WIDTH), out=head(), first_vector=nn.Linear(4, WIDTH),
+                  second_vector=nn.Linear(4, WIDTH))
