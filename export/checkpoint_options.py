@@ -31,6 +31,8 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
                        "h12_noup_smallkey, h8_noup_smallkey, h12_pool2_smallkey or h6_shift")
     image.add_argument("--no-ema", action="store_true",
                        help="TensorFlow checkpoints: the bare variables instead of their moving averages")
+    image.add_argument("--nonlinearity", choices=("elu", "relu"),
+                       help="TensorFlow checkpoints: which of the two, that look alike in the file (default elu)")
     image.add_argument("--ema", metavar="FILE", help="pixel_models: the side file whose averages replace the weights")
     image.add_argument("--approximate", choices=("first-position",), help="pixel_models: its position 0 averages all "
                        "positions, which no exact step can; let it attend to nothing instead")
@@ -43,7 +45,8 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
 def checkpoint_options(args: argparse.Namespace) -> CheckpointOptions:
     """The parsed options. Raises `PixelsnailError` for a malformed shape."""
     given: dict[str, Any] = {"n_head": args.n_head, "upsample": args.upsample, "arch": args.arch, "ema_file": args.ema,
-                             "condition_kind": args.condition_kind, "approximate": args.approximate}
+                             "condition_kind": args.condition_kind, "approximate": args.approximate,
+                             "nonlinearity": args.nonlinearity}
     if args.shape is not None:
         sides = args.shape.lower().split("x")
         if len(sides) != 2 or not all(s.isdecimal() and int(s) > 0 for s in sides):

@@ -130,11 +130,10 @@ class StepScope(Scope):
         return w.op("Reshape", piece, w.constant([0, count * math.prod(node.channels)]))
 
     def positions(self) -> str:
-        w = self.writer
-        p = w.op("Add", w.op("Mul", self.row, w.constant(self.program.shape[1])), self.col)
-        return w.op("Unsqueeze", p, w.constant([1, 2, 3]))
+        return self.writer.op("Unsqueeze", self._position(), self.writer.constant([1, 2, 3]))
 
     def _position(self) -> str:
+        """Raster position of every slot, int64 `[B]`."""
         w = self.writer
         return w.op("Add", w.op("Mul", self.row, w.constant(self.program.shape[1])), self.col)
 

@@ -19,9 +19,7 @@ from pixelsnail_infer.export.torch_ops import evaluate
 from pixelsnail_infer.export.trace import Ref, Trace, TraceNode, Where
 from pixelsnail_infer.export.views import Atom, View, drop_axes, whole
 
-__all__ = ["Flip", "Lowering", "lower", "operand", "positionwise"]
-
-Value = View | torch.Tensor | tuple[Any, ...]
+__all__ = ["Flip", "Lowering", "lower", "positionwise"]
 
 
 class Flip(Exception):
@@ -133,14 +131,6 @@ def _output(value: Any, state: Lowering) -> Node:
     value = drop_axes(value, order, where, (total,))
     return Node("map", [value.edge], state.shape, (total,), value.node.dtype, where, None, {"fn": "identity"},
                 value.node.pixel, value.node.condition)
-
-
-def operand(value: torch.Tensor | View, shape: tuple[int, ...], where: Where) -> View:
-    """A non-positional constant, already shaped `[*channels]`, as a view."""
-    if isinstance(value, View):
-        return value
-    node = Node("const", [], None, shape, value.dtype, where, attrs={"value": value.reshape(shape)})
-    return View(node, (), None)
 
 
 def positionwise(op: str, views: list[View], channels: tuple[int, ...], dims: tuple[Any, ...], where: Where, *,

@@ -88,7 +88,7 @@ def regroup(view: View, target: list[int | BatchInt], where: Where) -> View:
     atoms = [a for dim in view.dims for a in dim]
     target = _fill(atoms, target, where)
     dims: list[Dim] = []
-    splits: dict[int, list[int]] = {}  # channel axis -> sizes of its parts
+    cut = False  # whether a channel axis had to be split
     for number, size in enumerate(target):
         dim: list[Atom] = []
         want, batch = (size.factor, True) if isinstance(size, BatchInt) else (size, False)
@@ -102,7 +102,7 @@ def regroup(view: View, target: list[int | BatchInt], where: Where) -> View:
                 want //= atom.size
             elif atom.kind == "c" and atom.size % want == 0:
                 first, rest = atom._replace(size=want), atom._replace(size=atom.size // want)
-                splits.setdefault(atom.axis, [])
+                cut = True
                 atoms.insert(0, rest)
                 atom, want = first, 1
             else:
@@ -113,7 +113,7 @@ def regroup(view: View, target: list[int | BatchInt], where: Where) -> View:
         raise UnsupportedOpError(f"{where}: a reshape to {target} that mixes axes is not understood.")
     if atoms and dims:
         dims[-1] = (*dims[-1], *(a for a in atoms if a.kind in "yxYX"))
-    return _renumber(view, tuple(dims), where) if splits else replace(view, dims=tuple(dims))
+    return _renumber(view, tuple(dims), where) if cut else replace(view, dims=tuple(dims))
 
 
 def _takes_unit(atoms: list[Atom], dim: list[Atom], later: list[int | BatchInt]) -> bool:
