@@ -1,11 +1,13 @@
 """The full-size run: export, verify, and time a prior of the stock shape against the sampler that people run.
 
     python benchmarks/full_size.py                                the stock top prior (32x32, 84.9 M random parameters)
+    python benchmarks/full_size.py --arch h12_noup_smallkey       a published PixelSNAIL of images, random parameters
     python benchmarks/full_size.py --checkpoint top.pt            a checkpoint of yours
     python benchmarks/full_size.py --work out/bench --reuse       without exporting again
 
-Both sides run in this process, in turns; figures are medians and their ratio. The reference runs the whole network over
-all rows drawn so far at every pixel; it is timed at evenly spaced rows and extrapolated to all pixels. Memory and the
+Both sides run in this process, in turns; figures are medians and their ratio. The reference is what public samplers do.
+For codes: the whole network over all rows drawn so far at every pixel, timed at evenly spaced rows and extrapolated to
+all pixels. For images: the network over the whole canvas at every pixel, timed at one and extrapolated. Memory and the
 export are measured in processes of their own.
 """
 
@@ -29,6 +31,7 @@ import torch
 
 from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.manifest import sibling_path
+from pixelsnail_infer.models.snail_config import NAMED
 from pixelsnail_infer.runtime import Sampler, load
 
 HERE = Path(__file__).resolve().parent
@@ -37,6 +40,7 @@ HERE = Path(__file__).resolve().parent
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, help="default: random weights of the stock top prior, in --work")
+    parser.add_argument("--arch", choices=sorted(NAMED), help="random weights of this published PixelSNAIL instead")
     parser.add_argument("--work", type=Path, default=Path("out/full-size"), help="folder for the files")
     parser.add_argument("--reuse", action="store_true", help="use the graphs that --work already holds")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side (default: all cores)")
@@ -49,7 +53,7 @@ def main() -> int:
     args.work.mkdir(parents=True, exist_ok=True)
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {args.threads} threads, "
           f"load {os.getloadavg()[0]:.1f}, torch {torch.__version__}")
-    checkpoint = args.checkpoint or _stock(args.work)
+    checkpoint = args.checkpoint or _stock(args.work, args.arch)
     step = args.work / "model.onnx"
     if not (args.reuse and step.exists()):
         _export(checkpoint, step)
@@ -59,10 +63,11 @@ def main() -> int:
     return 0
 
 
-def _stock(work: Path) -> Path:
-    path = work / "stock.pt"
+def _stock(work: Path, arch: str | None) -> Path:
+    path = work / f"{arch or 'stock'}.pt"
+    script = ["make_stock_snail.py", path, "--arch", arch] if arch else ["make_stock_prior.py", path]
     if not path.exists():
-        subprocess.run([sys.executable, HERE.parent / "examples" / "make_stock_prior.py", path], check=True)
+        subprocess.run([sys.executable, HERE.parent / "examples" / script[0], *script[1:]], check=True)
     return path
 
 
@@ -99,13 +104,17 @@ def _compare(checkpoint: Path, step: Path, args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     model = load_checkpoint(checkpoint).module
     height, width = model.config.shape
-    rows = [round(height * (k + 0.5) / 4) for k in range(4)]
+    rows, how = [round(height * (k + 0.5) / 4) for k in range(4)], "all rows drawn so far"
     slow: list[float] = []
     fast: dict[int, list[float]] = defaultdict(list)
     with load(step, threads=args.threads) as sampler:
+        read = sampler.manifest.parameters
+        print(f"parameters: {read.total:,}; read per image {read.per_image:,}, per row {read.per_row:,}, "
+              f"per step {read.per_step:,}")
         given = {name: torch.from_numpy(value) for name, value in _conditions(sampler, 1).items()}
         codes = torch.zeros(1, height, width, dtype=torch.int64)
         if sampler.manifest.pixel.kind == "channels":
+            rows, how = [height], "the whole canvas"
             codes = torch.zeros(1, sampler.manifest.pixel.channels or 1, height, width)
         for batch in args.batches:
             sampler.warm_up(batch)
@@ -119,8 +128,8 @@ def _compare(checkpoint: Path, step: Path, args: argparse.Namespace) -> None:
                 held = _conditions(sampler, batch)
                 fast[batch].append(_timed(lambda b=batch, h=held: sampler.sample(b, seed=0, max_batch=b, **h)))
         reference = statistics.median(slow)
-        print(f"reference, all rows drawn so far at every pixel, batch 1: {reference:.0f} s per image (extrapolated "
-              f"from {len(rows)} rows x {args.rounds} turns)")
+        print(f"reference, {how} at every pixel, batch 1: {reference:.0f} s per image (extrapolated "
+              f"from {len(rows)} row{'s' * (len(rows) > 1)} x {args.rounds} turns)")
         for batch in args.batches:
             seconds = statistics.median(fast[batch]) / batch
             ratio = statistics.median(s * batch / f for s, f in zip(slow, fast[batch], strict=True))
