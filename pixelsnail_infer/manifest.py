@@ -7,15 +7,14 @@ neither side can write or accept a broken manifest. All objects are immutable an
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pixelsnail_infer.checks import EXPORT_AGAIN, among, at_least, prefix, sha256, sizes
+from pixelsnail_infer.document import read_document, write_document
 from pixelsnail_infer.errors import ManifestError
-from pixelsnail_infer.strictjson import decode, encode, parse_object
 
 FORMAT_VERSION = 1
 METADATA_KEY = "pixelsnail_infer.manifest"
@@ -262,24 +261,12 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as JSON text; `Manifest.from_json` of it is equal to this object."""
-        try:
-            ordered = {"format_version": self.format_version, **encode(self)}
-            return json.dumps(ordered, allow_nan=False, ensure_ascii=False)
-        except (TypeError, ValueError) as error:
-            advice = "model.config and verification may hold only finite numbers, strings, bools, null, lists, dicts"
-            raise ManifestError(f"The manifest cannot be written as JSON ({error}); {advice}.") from error
+        return write_document(self, self.format_version)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
         """Read a manifest strictly: an unknown version or key, a missing key or a wrong type is a `ManifestError`."""
-        document = parse_object(text, "manifest", ManifestError)
-        version = document.get("format_version")
-        if version != FORMAT_VERSION or isinstance(version, bool):
-            raise ManifestError(
-                f"The manifest has format version {version!r}, but this runtime reads version {FORMAT_VERSION}; "
-                f"install the pixelsnail-infer that wrote the file, or {EXPORT_AGAIN}."
-            )
-        return decode(cls, document, "manifest", ManifestError, EXPORT_AGAIN)
+        return read_document(cls, text, FORMAT_VERSION)
 
 
 _DISTRIBUTIONS = {"codes": ("categorical",), "channels": ("logistic-mixture",)}

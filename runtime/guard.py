@@ -1,4 +1,4 @@
-"""One call at a time: the lock of a sampler, which knows when it is closed and when a callback calls back."""
+"""One call at a time: the lock of a sampler or codec, which knows when it is closed and when a callback calls back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pixelsnail_infer.errors import RequestError
 class CallGuard:
     """Entered around every call. Other threads wait; a call from within a call, or after close, is an error."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "sampler", advice: str = "return True to stop a call") -> None:
+        self._what, self._advice = what, advice
         self._lock = threading.Lock()
         self._owner: int | None = None
         self.closed = False
@@ -31,8 +32,8 @@ class CallGuard:
         self._lock.release()
 
     def check(self) -> None:
-        """Raise `RequestError` when the sampler is closed, or when this thread is inside a call already."""
+        """Raise `RequestError` when the object is closed, or when this thread is inside a call already."""
         if self._owner == threading.get_ident():
-            raise RequestError("A sampler cannot be called from its own callback; return True to stop a call.")
+            raise RequestError(f"This {self._what} cannot be called from its own callback; {self._advice}.")
         if self.closed:
-            raise RequestError("This sampler is closed; load the model again.")
+            raise RequestError(f"This {self._what} is closed; load the model again.")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import GraphFileError, ManifestError
 from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, PARTS, Manifest, sibling_path
 from pixelsnail_infer.runtime.backends import Backend, Graph, open_backend
 from pixelsnail_infer.runtime.graphfile import GraphFile, read_graph
 from pixelsnail_infer.runtime.sampler import Sampler
 from pixelsnail_infer.runtime.signature import check_signature, signature
+
+LOADERS = {"prior": "load", "decoder": "load_decoder", "encoder": "load_encoder"}
 
 
 def load(
@@ -104,12 +107,28 @@ class GraphSet:
         return self._loaded[part]
 
 
+def expect_kind(file: GraphFile, kinds: tuple[str, ...]) -> None:
+    """Raise `ManifestError` unless the file has a manifest, and one of these kinds: "prior", "decoder", "encoder"."""
+    if (text := file.metadata.get(METADATA_KEY)) is None:
+        if (part := file.metadata.get(PART_KEY)) is not None:
+            raise ManifestError(f"{file.name} is the {part} part of an export; give the file without '.{part}'.")
+        raise ManifestError(f"{file.name} has no manifest, so pixelsnail-infer did not write it; export a checkpoint.")
+    try:
+        found = kind_of(text)
+    except ManifestError as error:
+        raise ManifestError(f"{file.name}: {error}") from error
+    if found in LOADERS and found not in kinds:
+        article = "an" if found == "encoder" else "a"
+        raise ManifestError(f"{file.name} is {article} {found}, not {_either(kinds)}; use {LOADERS[found]} for it.")
+
+
+def _either(kinds: tuple[str, ...]) -> str:
+    return " or ".join(f"an {kind}" if kind == "encoder" else f"a {kind}" for kind in kinds)
+
+
 def _manifest(file: GraphFile) -> Manifest:
-    if (text := file.metadata.get(METADATA_KEY)) is not None:
-        try:
-            return Manifest.from_json(text)
-        except ManifestError as error:
-            raise ManifestError(f"{file.name}: {error}") from error
-    if (part := file.metadata.get(PART_KEY)) is not None:
-        raise ManifestError(f"{file.name} is the {part} part of an export; give the file without '.{part}'.")
-    raise ManifestError(f"{file.name} has no manifest, so pixelsnail-infer did not write it; export a checkpoint.")
+    expect_kind(file, ("prior",))
+    try:
+        return Manifest.from_json(file.metadata[METADATA_KEY])
+    except ManifestError as error:
+        raise ManifestError(f"{file.name}: {error}") from error

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pixelsnail_infer.codec import CODEC_KINDS, CodecManifest
+from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import GraphFileError
-from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.manifest import METADATA_KEY, Manifest
 from pixelsnail_infer.runtime.batch import buffer_bytes
+from pixelsnail_infer.runtime.codec import read_codec
 from pixelsnail_infer.runtime.conditions import describe
-from pixelsnail_infer.runtime.loading import ModelFiles
+from pixelsnail_infer.runtime.graphfile import read_graph
+from pixelsnail_infer.runtime.loading import ModelFiles, expect_kind
 from pixelsnail_infer.runtime.states import state_bytes
 
 
@@ -18,6 +22,11 @@ def describe_files(path: str | Path, *, json: bool = False) -> tuple[str, bool]:
 
     With `json` the text is the manifest's JSON and the other files are not looked at.
     """
+    read = read_graph(path)
+    expect_kind(read, ("prior", *CODEC_KINDS))
+    if kind_of(read.metadata[METADATA_KEY]) in CODEC_KINDS:
+        codec = read_codec(path)[1]
+        return (codec.to_json() if json else "\n".join(_codec(codec, read.size))), True
     files = ModelFiles(path)
     manifest = files.manifest
     if json:
@@ -34,6 +43,27 @@ def describe_files(path: str | Path, *, json: bool = False) -> tuple[str, bool]:
     return "\n".join(lines), intact
 
 
+def _codec(manifest: CodecManifest, size: int) -> Iterator[str]:
+    image, precision = manifest.image, manifest.precision
+    colours = f"{image.channels} channel{'s' if image.channels > 1 else ''}"
+    values = "in [-1, 1]" if image.values == "pixels" else f"of {image.values} values"
+    yield f"{manifest.kind} of family {manifest.model.family}, format version {manifest.format_version}"
+    yield f"  image       {image.shape[0]}×{image.shape[1]}, {colours} {values}"
+    for spec in manifest.codes:
+        yield f"  codes       {spec.name}: {spec.shape[0]}×{spec.shape[1]}, codes 0…{spec.levels - 1}"
+    yield f"  parameters  {manifest.parameters:,}, precision {precision}, one file of {_size(size)}"
+    yield from _origin(manifest)
+
+
+def _origin(manifest: Manifest | CodecManifest) -> Iterator[str]:
+    yield f"  checkpoint  sha256 {manifest.checkpoint.sha256}"
+    yield "  versions    " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    for name, value in manifest.verification.items():
+        yield f"  verified    {name}: {value}"
+    for note in manifest.notes:
+        yield f"  note        {note}"
+
+
 def _model(manifest: Manifest) -> Iterator[str]:
     parameters = manifest.parameters
     yield f"{manifest.kind} of family {manifest.model.family}, format version {manifest.format_version}"
@@ -45,12 +75,7 @@ def _model(manifest: Manifest) -> Iterator[str]:
     )
     yield f"  schedule    {manifest.schedule}, target {manifest.target}, precision {manifest.precision}"
     yield f"  draw        {_distribution(manifest)}, noise version {manifest.noise.version}"
-    yield f"  checkpoint  sha256 {manifest.checkpoint.sha256}"
-    yield "  versions    " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
-    for name, value in manifest.verification.items():
-        yield f"  verified    {name}: {value}"
-    for note in manifest.notes:
-        yield f"  note        {note}"
+    yield from _origin(manifest)
 
 
 def _pixels(manifest: Manifest) -> str:
