@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.manifest import Manifest
-from pixelsnail_infer.runtime.backends.protocol import Backend, BoundGraph, Buffer, Graph
+from pixelsnail_infer.runtime.backends.protocol import Backend, BoundGraph, Buffer
+from pixelsnail_infer.runtime.prologue import CallConditions, Graphs, Prologue
 from pixelsnail_infer.runtime.signature import widest_step
 from pixelsnail_infer.runtime.states import SlotStates
-
-
-class Graphs(Protocol):
-    """Loaded graphs by part; a part is loaded when it is first asked for."""
-
-    def __call__(self, part: str) -> Graph: ...
-
-
-class Prologue:
-    """The condition buffers of `size` images, the prologue tensors made from them, and the graph between."""
-
-    def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs, size: int) -> None:
-        self.tensors = {spec.name: backend.allocate((size, *spec.shape), spec.dtype) for spec in manifest.prologue}
-        self._inputs = {spec.name: backend.allocate((size, *spec.shape), spec.dtype) for spec in manifest.conditions}
-        self._bound = graphs("prologue").bind(self._inputs, self.tensors) if manifest.conditions else None
-
-    def run(self, conditions: Mapping[str, NDArray[Any]]) -> None:
-        """Fill the prologue tensors from validated conditions, each [size, …]."""
-        if self._bound is None:
-            return
-        for name, buffer in self._inputs.items():
-            buffer.array[...] = conditions[name]
-            buffer.push()
-        self._bound.run()
 
 
 class Batch:
@@ -75,9 +51,10 @@ class Batch:
         buffer.array[...] = values
         buffer.push()
 
-    def begin(self, conditions: Mapping[str, NDArray[Any]]) -> None:
-        """Run the prologue and reset every slot; whatever an earlier or interrupted call left is gone."""
-        self.prologue.run(conditions)
+    def begin(self, conditions: CallConditions, images: slice) -> None:
+        """Fill the prologue tensors for `images` and reset every slot; whatever an earlier or interrupted call left is
+        gone."""
+        conditions.fill(images, self.prologue)
         self.states.reset()
 
     def run_row(self, row: int) -> None:
@@ -99,7 +76,10 @@ class Batch:
 
 
 def buffer_bytes(manifest: Manifest, size: int) -> int:
-    """Exact bytes of a batch's other buffers: inputs, outputs, conditions and prologue tensors, without the states."""
+    """Exact bytes of a batch's other buffers: inputs, outputs, conditions and prologue tensors, without the states.
+
+    Images that share conditions take at most three times the prologue tensors instead: see `runtime.prologue`.
+    """
     items = {"float32": 4, "int64": 8, "bool": 1}
     shapes = widest_step(manifest)
     held = [shape for name, shape in shapes.inputs.items() if name != "col"]

@@ -13,10 +13,11 @@ from pixelsnail_infer.manifest import ConditionSpec, Manifest
 
 
 def resolve_conditions(manifest: Manifest, given: Mapping[str, Any], n: int) -> dict[str, NDArray[Any]]:
-    """Check `given` against the manifest; returns each condition as a C-contiguous array [n, *shape] of its dtype.
+    """Check `given` against the manifest; returns each condition as an array [n, *shape] of its dtype.
 
-    A value without the image axis counts for every image. Raises `RequestError` for a missing or unknown name, a wrong
-    shape or dtype, a code out of range or a number that is not finite. The caller's arrays are not changed.
+    A value without the image axis counts for every image, and is held once: its array is a read-only view with stride 0
+    along the images. Raises `RequestError` for a missing or unknown name, a wrong shape or dtype, a code out of range
+    or a number that is not finite. The caller's arrays are not changed.
     """
     names = [spec.name for spec in manifest.conditions]
     if unknown := [name for name in given if name not in names]:
@@ -59,7 +60,7 @@ def _resolve(spec: ConditionSpec, value: Any, n: int) -> NDArray[Any]:
         worst = array.min() if array.min() < 0 else array.max()
         raise RequestError(f"{spec.name} holds {worst}, expected values from 0 to {spec.levels - 1}.")
     with np.errstate(over="ignore"):
-        result = np.ascontiguousarray(np.broadcast_to(array, (n, *spec.shape)), dtype=spec.dtype)
+        result = np.asarray(array, spec.dtype, order="C")
     if spec.levels is None and not np.isfinite(result).all():
         raise RequestError(f"{spec.name} holds a number that is not finite in float32; give finite numbers.")
-    return result
+    return result if result.ndim > len(spec.shape) else np.broadcast_to(result, (n, *spec.shape))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -16,13 +16,13 @@ from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime import batch as batches
 from pixelsnail_infer.runtime import states
 from pixelsnail_infer.runtime.backends import Backend
-from pixelsnail_infer.runtime.batch import Batch, Graphs
 from pixelsnail_infer.runtime.conditions import resolve_conditions
 from pixelsnail_infer.runtime.guard import CallGuard
-from pixelsnail_infer.runtime.loop import draw_rows, replay_rows
 from pixelsnail_infer.runtime.pixels import check_images
-from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH, Request, count, make_request
-from pixelsnail_infer.runtime.scoring import SCORE_BATCH, ScorePass
+from pixelsnail_infer.runtime.prologue import CallConditions, Graphs
+from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH, count, make_request
+from pixelsnail_infer.runtime.scoring import SCORE_BATCH, log_likelihood
+from pixelsnail_infer.runtime.workspace import Workspace, split
 
 Progress = Callable[[int, int], object]
 OnRow = Callable[[int, NDArray[Any], int], object]
@@ -46,11 +46,8 @@ class Sampler:
                 )
         self._manifest = manifest
         self._distribution = distribution_of(manifest)
-        self._backend = backend
-        self._graphs: Graphs | None = graphs
         self._calls = CallGuard()
-        self._batch: Batch | None = None
-        self._pass: ScorePass | None = None
+        self._work = Workspace(manifest, backend, graphs)
 
     @property
     def manifest(self) -> Manifest:
@@ -104,9 +101,10 @@ class Sampler:
         pixels = np.full((request.n, height, width, *held.pixel_shape), held.blank, held.dtype)
         total = request.n * height * width
         done = 0
+        resolved = CallConditions(request.conditions, request.n)
         with self._calls:
-            for images in _split(request.n, limit):
-                for i, row in enumerate(self._rows(request[images])):
+            for images in split(request.n, limit):
+                for i, row in enumerate(self._work.draw(request, resolved, images)):
                     pixels[images, i] = row
                     done += len(row) * width
                     if progress is not None:
@@ -137,48 +135,52 @@ class Sampler:
         checked = check_images(self._manifest, images)
         if filtered and not self._distribution.filters:
             raise RequestError(f"filtered is for models of codes; this one's pixels are {self._manifest.pixel.kind}.")
-        resolved = resolve_conditions(self._manifest, conditions, len(checked))
+        resolved = CallConditions(resolve_conditions(self._manifest, conditions, len(checked)), len(checked))
         limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
         first = count(known_rows, "known_rows") if known_rows else 0
         if first > self._manifest.height:
             raise RequestError(f"known_rows is {first}, expected an integer from 0 to {self._manifest.height}.")
         logits = np.full((*checked.shape[:3], self._distribution.parameters), np.nan, np.float32)
         with self._calls:
-            for some in _split(len(checked), limit):
-                batch = self._batch_of(some.stop - some.start)
-                held = {name: array[some] for name, array in resolved.items()}
-                batch.begin(held)
-                if first:
-                    self._fill(batch, checked[some], first, held)
-                part = "filtered" if filtered else "step"
-                rows = replay_rows(self._manifest, batch, checked[some], part, first, twice)
+            for some in split(len(checked), limit):
+                rows = self._work.replay(checked, resolved, some, "filtered" if filtered else "step", first, twice)
                 for i, row in enumerate(rows, first):
                     logits[some, i] = row
         return logits
 
-    def score(self, images: ArrayLike, *, max_batch: int | None = None, **conditions: Any) -> NDArray[np.float32]:
+    def score(
+        self, images: ArrayLike, *, max_batch: int | None = None, progress: Progress | None = None, **conditions: Any
+    ) -> NDArray[np.float32]:
         """Natural-log probability of every pixel of `images` (as for `replay`): float32 [n, H, W]. For channels it is
         that of the whole pixel, all channels summed, as 8-bit levels: `pixelsnail_infer.distributions.mixture` says
         how.
 
         Runs the score graph, which is loaded when first needed, on at most `max_batch` images at once (default 4).
+        `progress(done, total)` counts pixels; it runs in the calling thread and must not call this sampler.
         """
         checked = check_images(self._manifest, images)
-        resolved = resolve_conditions(self._manifest, conditions, len(checked))
+        resolved = CallConditions(resolve_conditions(self._manifest, conditions, len(checked)), len(checked))
         limit = SCORE_BATCH if max_batch is None else count(max_batch, "max_batch")
         result = np.empty(checked.shape[:3], np.float32)
         with self._calls:
-            for some in _split(len(checked), limit):
-                score = self._pass_of(some.stop - some.start)
-                score.run(checked[some], 0, {name: held[some] for name, held in resolved.items()})
-                result[some] = score.logprob()
+            for some in split(len(checked), limit):
+                result[some] = self._work.score(checked, resolved, some)
+                if progress is not None:
+                    progress(result[: some.stop].size, result.size)
         return result
 
+    def log_likelihood(
+        self, images: ArrayLike, *, max_batch: int | None = None, progress: Progress | None = None, **conditions: Any
+    ) -> NDArray[np.float64]:
+        """Natural logarithm of each image's probability, float64 [n] in nats: the sum over its pixels of `score`, which
+        says what the arguments are. Images that the model did not learn tend to have low values."""
+        return log_likelihood(self.score(images, max_batch=max_batch, progress=progress, **conditions))
+
     def bits_per_dim(
-        self, images: ArrayLike, *, max_batch: int | None = None, **conditions: Any
+        self, images: ArrayLike, *, max_batch: int | None = None, progress: Progress | None = None, **conditions: Any
     ) -> NDArray[np.float64]:
         """Bits per dimension of each image, float64 [n]: see `score`. An image has H W dimensions, or H W C."""
-        return self._distribution.bits_per_dim(self.score(images, max_batch=max_batch, **conditions))
+        return self._distribution.bits_per_dim(self.score(images, max_batch=max_batch, progress=progress, **conditions))
 
     def state_bytes(self, n: int) -> int:
         """Exact bytes of the states of a batch of n images (see `buffer_bytes` for its other buffers)."""
@@ -194,10 +196,11 @@ class Sampler:
         `filtered` (where the model has filters) and `score` also load and run those graphs.
         """
         size = count(n, "n")
-        resolved = {spec.name: np.zeros((size, *spec.shape), spec.dtype) for spec in self._manifest.conditions}
+        zeros = {spec.name: np.zeros((size, *spec.shape), spec.dtype) for spec in self._manifest.conditions}
         with self._calls:
-            batch = self._batch_of(size)
-            batch.begin(resolved)
+            batch = self._work.batch_of(size)
+            batch.prologue.run(zeros)
+            batch.states.reset()
             batch.run_row(0)
             for part in ("step", *(("filtered",) if filtered and self._distribution.filters else ())):
                 if self._distribution.filters:
@@ -205,11 +208,11 @@ class Sampler:
                     batch.write("top_p", 1)
                 batch.bound(part).run()
             if score:
-                images = slice(0, min(size, SCORE_BATCH))
-                held = {name: array[images] for name, array in resolved.items()}
-                shape = (images.stop, *self._manifest.shape, *self._distribution.pixel_shape)
-                blank = np.zeros(shape, self._distribution.dtype)
-                self._pass_of(images.stop).run(blank, 0, held)
+                some = min(size, SCORE_BATCH)
+                shape = (some, *self._manifest.shape, *self._distribution.pixel_shape)
+                scoring = self._work.pass_of(some)
+                scoring.prologue.run({name: array[:some] for name, array in zeros.items()})
+                scoring.run(np.zeros(shape, self._distribution.dtype), 0)
 
     def close(self) -> None:
         """Release graphs and buffers, after waiting for a call in progress; may be called again. Later calls raise."""
@@ -217,7 +220,7 @@ class Sampler:
             return
         with self._calls:
             self._calls.closed = True
-            self._batch = self._pass = self._graphs = None
+            self._work.close()
 
     def __enter__(self) -> Sampler:
         self._calls.check()
@@ -227,46 +230,3 @@ class Sampler:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _rows(self, request: Request) -> Iterator[NDArray[Any]]:
-        """Every row of one batch in order, known leading rows first; each [b, W] or [b, W, C], fresh."""
-        known = request.leading_rows() if "score" in self._manifest.files else 0
-        for i in range(known):
-            yield request.given[:, i].copy()
-        if known == self._manifest.height:
-            return
-        batch = self._batch_of(request.n)
-        batch.begin(request.conditions)
-        if known:
-            self._fill(batch, request.given, known, request.conditions)
-        yield from draw_rows(self._manifest, batch, request, known)
-
-    def _fill(self, batch: Batch, pixels: NDArray[Any], known: int, conditions: Mapping[str, NDArray[Any]]) -> None:
-        """Set the states as the `known` leading rows of `pixels` [B, H, W, …] leave them, by the score graph."""
-        for images in _split(len(pixels), SCORE_BATCH):
-            score = self._pass_of(images.stop - images.start)
-            score.run(pixels[images], known, {name: held[images] for name, held in conditions.items()})
-            batch.states.load(score.states(), images)
-        batch.states.publish()
-
-    def _batch_of(self, size: int) -> Batch:
-        if self._batch is None or self._batch.size != size:
-            self._batch = None  # release the old buffers before the new ones are allocated
-            self._batch = Batch(self._manifest, self._backend, self._loaded(), size)
-        return self._batch
-
-    def _pass_of(self, size: int) -> ScorePass:
-        if self._pass is None or self._pass.size != size:
-            self._pass = None
-            self._pass = ScorePass(self._manifest, self._backend, self._loaded(), size)
-        return self._pass
-
-    def _loaded(self) -> Graphs:
-        if self._graphs is None:
-            raise RequestError("This sampler is closed; load the model again.")
-        return self._graphs
-
-
-def _split(n: int, limit: int) -> Iterator[slice]:
-    """Consecutive slices of at most `limit` that cover 0 … n-1."""
-    return (slice(first, min(first + limit, n)) for first in range(0, n, limit))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.backends.protocol import Backend
-from pixelsnail_infer.runtime.batch import Graphs, Prologue
+from pixelsnail_infer.runtime.prologue import Graphs, Prologue
 from pixelsnail_infer.runtime.signature import signature
 
 SCORE_BATCH = 4
@@ -23,15 +22,15 @@ class ScorePass:
     def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs, size: int) -> None:
         self.size = size
         self._states = [spec.name for spec in manifest.states]
-        self._prologue = Prologue(manifest, backend, graphs, size)
+        self.prologue = Prologue(manifest, backend, graphs, size)
         shapes = signature(manifest, "score")
         self._inputs = {name: backend.allocate((size, *dims), dtype) for name, (dtype, dims) in shapes.inputs.items()}
         self._outputs = {name: backend.allocate((size, *dims), dtype) for name, (dtype, dims) in shapes.outputs.items()}
-        self._bound = graphs("score").bind({**self._inputs, **self._prologue.tensors}, self._outputs)
+        self._bound = graphs("score").bind({**self._inputs, **self.prologue.tensors}, self._outputs)
 
-    def run(self, pixels: NDArray[Any], rows: int, conditions: Mapping[str, NDArray[Any]]) -> None:
-        """Score `pixels` [size, H, W] or [size, H, W, C], of which `rows` leading rows count for the states."""
-        self._prologue.run(conditions)
+    def run(self, pixels: NDArray[Any], rows: int) -> None:
+        """Score `pixels` [size, H, W] or [size, H, W, C], of which `rows` leading rows count for the states. Fill
+        `prologue` before."""
         for name, values in (("pixels", pixels), ("rows", rows)):
             self._inputs[name].array[...] = values
             self._inputs[name].push()
@@ -47,3 +46,9 @@ class ScorePass:
         for name in self._states:
             self._outputs[f"{name}.out"].pull()
         return {name: self._outputs[f"{name}.out"].array for name in self._states}
+
+
+def log_likelihood(logprob: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Natural logarithm of each image's probability, float64 [n] in nats, of `logprob` [n, H, W] of its pixels."""
+    result: NDArray[np.float64] = logprob.sum(axis=(1, 2), dtype=np.float64)
+    return result

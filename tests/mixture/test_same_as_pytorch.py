@@ -112,9 +112,9 @@ def test_progress_counts_pixels_and_memory_is_exact(name: str, sampler: Sampler)
     height, width = CASES[name].shape
     assert seen == [(2 * width * (i + 1), 2 * height * width) for i in range(height)]
     assert sampler.buffer_bytes(2) > sampler.buffer_bytes(1) > 0
-    assert sampler._batch is not None
-    held = sampler._batch.buffers.values()
-    prologue = sum(spec.array.nbytes for spec in sampler._batch.prologue.tensors.values())
+    assert sampler._work.batch is not None
+    held = sampler._work.batch.buffers.values()
+    prologue = sum(spec.array.nbytes for spec in sampler._work.batch.prologue.tensors.values())
     conditions = sum(value.nbytes for value in given.values())
     assert sampler.buffer_bytes(2) == sum(buffer.array.nbytes for buffer in held) + prologue + conditions
     sampler.warm_up(2, filtered=True, score=True)

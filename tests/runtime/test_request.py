@@ -91,7 +91,8 @@ def test_wrong_codes_are_named(sampler: Sampler, codes: Any, message: str) -> No
 )
 def test_conditions_of_every_kind(spec: ConditionSpec, value: Any, expected: np.ndarray) -> None:
     result = _resolve(spec, value, 4)
-    assert result.dtype == spec.dtype and result.flags.c_contiguous and np.array_equal(result, expected)
+    assert result.dtype == spec.dtype and result[0].flags.c_contiguous and np.array_equal(result, expected)
+    assert (result.strides[0] == 0) == (np.ndim(value) == len(spec.shape)), "a shared value is held once"
 
 
 @pytest.mark.parametrize(

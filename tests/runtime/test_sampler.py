@@ -196,6 +196,18 @@ def test_score_and_bits_per_dim_equal_the_closed_form(sampler: Sampler) -> None:
     assert np.array_equal(sampler.score(codes, label=LABELS, max_batch=1), score)
     bits = -expected.reshape(5, -1).mean(axis=1) / np.log(2)
     assert np.abs(sampler.bits_per_dim(codes, label=LABELS) - bits).max() < 1e-5
+    nats = sampler.log_likelihood(codes, label=LABELS)
+    assert nats.dtype == np.float64 and np.array_equal(nats, score.sum(axis=(1, 2), dtype=np.float64))
+    assert np.abs(nats + bits * H * W * np.log(2)).max() < 1e-3
+
+
+def test_score_reports_progress_in_pixels(sampler: Sampler) -> None:
+    calls: list[tuple[int, int]] = []
+    codes = np.zeros((5, H, W), np.int64)
+    for call in (sampler.score, sampler.bits_per_dim, sampler.log_likelihood):
+        call(codes, label=0, max_batch=2, progress=lambda done, total: calls.append((done, total)))
+        assert calls == [(done * H * W, 5 * H * W) for done in (2, 4, 5)]
+        calls.clear()
 
 
 def test_score_samples_and_replays_mix(sampler: Sampler) -> None:
@@ -208,8 +220,8 @@ def test_score_samples_and_replays_mix(sampler: Sampler) -> None:
 def test_state_bytes_are_exact(sampler: Sampler) -> None:
     assert sampler.state_bytes(3) == 3 * (8 * np.prod(RING) + 4 * np.prod(MEMORY))
     sampler.warm_up(3, filtered=True, score=True)
-    assert sampler._batch is not None
-    batch = sampler._batch
+    assert sampler._work.batch is not None
+    batch = sampler._work.batch
     held = [*batch.buffers.values(), *batch.prologue.tensors.values(), *batch.prologue._inputs.values()]
     assert sampler.buffer_bytes(3) == sum(buffer.array.nbytes for buffer in held)
     assert sampler.state_bytes(3) == sum(buffer.array.nbytes for buffer in batch.states.buffers.values())
@@ -218,11 +230,11 @@ def test_state_bytes_are_exact(sampler: Sampler) -> None:
 
 def test_buffers_of_the_last_batch_size_are_kept(sampler: Sampler) -> None:
     sampler.sample(2, label=0)
-    batch = sampler._batch
+    batch = sampler._work.batch
     sampler.sample(2, label=1)
-    assert sampler._batch is batch
+    assert sampler._work.batch is batch
     sampler.sample(3, label=1)
-    assert sampler._batch is not batch
+    assert sampler._work.batch is not batch
 
 
 def test_after_close_calls_say_so(toy: Any) -> None:
@@ -230,7 +242,7 @@ def test_after_close_calls_say_so(toy: Any) -> None:
         assert sampler.manifest.shape == (H, W)
     sampler.close()
     for call in (lambda: sampler.sample(1, label=0), lambda: sampler.score(np.zeros((H, W), int), label=0)):
-        with pytest.raises(RequestError, match="closed; load the model again"):
+        with pytest.raises(RequestError, match="closed; load the"):
             call()
     with pytest.raises(RequestError, match="closed"):
         sampler.__enter__()

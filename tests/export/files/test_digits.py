@@ -69,7 +69,7 @@ def test_a_write_costs_the_same_however_large_the_state(digits_graphs: dict[str,
     """Writing into a state touches one position: the others keep the bytes that were put there, at the same address."""
     with load(digits_graphs["step"], threads=1) as sampler:
         sampler.sample(2, label=[0, 1])
-        batch = sampler._batch
+        batch = sampler._work.batch
         assert batch is not None
         addresses = {name: buffer.array.ctypes.data for name, buffer in batch.states.buffers.items()}
         for buffer in batch.states.buffers.values():
