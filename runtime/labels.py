@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import RequestError
-from pixelsnail_infer.manifest import ConditionSpec, Manifest
+from pixelsnail_infer.manifest import ConditionSpec
 from pixelsnail_infer.runtime.conditions import describe
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
@@ -39,31 +39,32 @@ def parse_condition(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def class_condition(manifest: Manifest) -> ConditionSpec:
+def class_condition(specs: Sequence[ConditionSpec]) -> ConditionSpec:
     """The condition that `--label` means: the one named label, or the only one of kind class."""
-    classes = [spec for spec in manifest.conditions if spec.kind == "class"]
+    classes = [spec for spec in specs if spec.kind == "class"]
     named = [spec for spec in classes if spec.name == "label"]
     if len(chosen := named or classes) == 1:
         return chosen[0]
-    if not manifest.conditions:
+    if not specs:
         raise RequestError("--label was given, but this model takes no conditions; leave it out.")
-    takes = "; ".join(describe(spec) for spec in manifest.conditions)
+    takes = "; ".join(describe(spec) for spec in specs)
     raise RequestError(f"--label was given, but this model has no single class condition; use --condition for {takes}.")
 
 
 def read_conditions(
-    manifest: Manifest, labels: Sequence[int] | None, pairs: Sequence[tuple[str, str]], n: int
+    specs: Sequence[ConditionSpec], labels: Sequence[int] | None, pairs: Sequence[tuple[str, str]], n: int
 ) -> dict[str, Any]:
-    """Conditions for n images from `--label` and `--condition`; lists of classes are cycled over the images."""
+    """Values of the conditions `specs` for n images, from `--label` and `--condition`; lists of classes are cycled over
+    the images. A name that is not among them is passed on, to be refused with the names that there are."""
     values: dict[str, Any] = {}
     if labels:
-        values[class_condition(manifest).name] = _cycle(labels, n)
-    specs = {spec.name: spec for spec in manifest.conditions}
+        values[class_condition(specs).name] = _cycle(labels, n)
+    by_name = {spec.name: spec for spec in specs}
     for name, text in pairs:
         if name in values:
             raise RequestError(f"The condition {name!r} was given twice; give it once.")
-        values[name] = _read(specs.get(name), name, text, n)
-    if missing := [spec for spec in manifest.conditions if spec.name not in values]:
+        values[name] = _read(by_name.get(name), name, text, n)
+    if missing := [spec for spec in specs if spec.name not in values]:
         option = "--label 0-9" if missing[0].kind == "class" else f"--condition {missing[0].name}=FILE.npy"
         raise RequestError(f"This model needs a condition: {describe(missing[0])}; add for example {option}.")
     return values
@@ -85,7 +86,7 @@ def _read(spec: ConditionSpec | None, name: str, text: str, n: int) -> Any:
     if text.endswith(".npy"):
         return load_array(text, f"--condition {name}")
     if spec is None:
-        return text  # refused by name, with the names that there are
+        return text
     try:
         if spec.kind == "class":
             return _cycle(parse_labels(text), n)

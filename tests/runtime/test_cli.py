@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import importlib
 import io
@@ -75,14 +76,48 @@ def test_score_prints_bits_and_writes_log_probabilities(
     out = tmp_path / "logprob.npy"
     assert run("score", toy, codes, "--label", "0-2", "-o", out) == 0
     bits = sampler.bits_per_dim(np.load(codes), label=[0, 1, 2, 0])
+    nats = sampler.log_likelihood(np.load(codes), label=[0, 1, 2, 0])
     printed = capsys.readouterr().out.splitlines()
     assert printed[:5] == [
         *(f"image {k}: {value:.4f} bits per dimension" for k, value in enumerate(bits)),
-        f"mean of 4: {bits.mean():.4f} bits per dimension",
+        f"mean of 4: {bits.mean():.4f} bits per dimension, log-likelihood {nats.mean():.4f} nats",
     ]
     assert np.load(out).shape == (4, H, W)
     assert np.abs(np.load(out) - sampler.score(np.load(codes), label=[0, 1, 2, 0])).max() == 0
     assert logits_of(np.load(codes), 0).shape == (4, H, W, L)
+
+
+def test_score_writes_a_row_per_image(
+    toy: Path, codes: Path, sampler: Sampler, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, out = tmp_path / "one, more.npy", tmp_path / "scores.csv"
+    np.save(one, np.load(codes)[1])
+    assert run("score", toy, codes, one, "--label", "0-2", "--csv", out) == 0
+    printed = capsys.readouterr()
+    assert [line.split(":")[0] for line in printed.out.splitlines()] == ["mean of 5", f"wrote {out}"]
+    assert printed.err == "", "no progress bar where stderr is no terminal"
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["file"], row["index"]) for row in rows] == [*((str(codes), str(k)) for k in range(4)), (str(one), "0")]
+    images, label = np.concatenate([np.load(codes), np.load(one)[None]]), [0, 1, 2, 0, 1]
+    assert [float(row["log_likelihood"]) for row in rows] == sampler.log_likelihood(images, label=label).tolist()
+    assert [float(row["bits_per_dim"]) for row in rows] == sampler.bits_per_dim(images, label=label).tolist()
+    text = out.read_text()
+    out.unlink()
+    assert run("score", toy, codes, one, "--label", "0-2", "--csv", "-") == 0
+    again = capsys.readouterr()
+    assert again.out == text and again.err.startswith("mean of 5: ") and not out.exists()
+
+
+def test_score_refuses_an_unwritable_csv_before_the_work(
+    toy: Path, codes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sampler, "score", None)  # must not be reached
+    assert run("score", toy, codes, "--label", 0, "--csv", tmp_path / "no" / "a.csv") == 1
+    assert "there is no folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("score", toy, codes, "--label", 0, "--csv", tmp_path / "a.txt")
+    assert "should end in .csv" in capsys.readouterr().err
 
 
 def test_info(toy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,92 @@
+"""Options that several commands share, and the types of their arguments."""
+
+from __future__ import annotations
+
+import argparse
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.runtime.labels import parse_condition, parse_labels
+
+__all__ = ["RAW", "add_conditions", "add_engine", "add_grid", "add_model", "checked", "npy", "output", "whole"]
+
+T = TypeVar("T")
+RAW = argparse.RawDescriptionHelpFormatter
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The positional `model`."""
+    parser.add_argument("model", metavar="OUT.onnx", help="the step file of an export")
+
+
+def add_conditions(parser: argparse.ArgumentParser) -> None:
+    """`--label` and `--condition`."""
+    parser.add_argument(
+        "--label", type=checked(parse_labels), help="class labels: 3, 0-9 or 0,1,5-7; cycled over the images"
+    )
+    parser.add_argument(
+        "--condition", type=checked(parse_condition), action="append", default=[], metavar="NAME=VALUE",
+        help="any condition: NAME=FILE.npy, or a list of classes or numbers; may be repeated",
+    )  # fmt: skip
+
+
+def add_grid(parser: argparse.ArgumentParser) -> None:
+    """`--columns` and `--scale` of a picture of many."""
+    parser.add_argument("--columns", type=whole(1), help="columns of the picture (default: one per label)")
+    parser.add_argument("--scale", type=whole(1), help="enlarge every pixel this many times (default: tiles of ~64)")
+
+
+def add_engine(parser: argparse.ArgumentParser, batch_help: str) -> None:
+    """`--max-batch`, `--threads` and `--device`."""
+    parser.add_argument("--max-batch", type=whole(1), help=batch_help)
+    parser.add_argument("--threads", type=whole(1), help="threads of the engine (default: every core)")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="never another than this (default cpu)"
+    )
+
+
+def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """An argparse type whose error message is the parser's own."""
+
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except (ValueError, RequestError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return convert
+
+
+def whole(low: int) -> Callable[[str], int]:
+    """The type of an integer of at least `low`."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise ValueError(f"{text!r} is not an integer of at least {low}")
+        return int(text)
+
+    return checked(parse)
+
+
+def output(*suffixes: str, dash: bool = False) -> Callable[[str], Path]:
+    """The type of a file to write that ends in one of `suffixes`; with `dash`, `-` stands for the standard output."""
+
+    def parse(text: str) -> Path:
+        if (path := Path(text)).suffix not in suffixes and not (dash and text == "-"):
+            raise ValueError(f"{text!r} should end in {' or '.join(suffixes)}")
+        return path
+
+    return checked(parse)
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    """The bytes of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,114 @@
+"""The command `score`: how likely images are under a model."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsnail_infer.distributions import distribution_of
+from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.runtime.files import check_writable, write_whole
+from pixelsnail_infer.runtime.images import read_picture
+from pixelsnail_infer.runtime.labels import load_array, read_conditions
+from pixelsnail_infer.runtime.loading import load
+from pixelsnail_infer.runtime.options import RAW, add_conditions, add_engine, add_model, npy, output
+from pixelsnail_infer.runtime.pixels import check_images
+from pixelsnail_infer.runtime.progress import ProgressBar
+from pixelsnail_infer.runtime.scoring import SCORE_BATCH, log_likelihood
+
+COLUMNS = ("file", "index", "log_likelihood", "bits_per_dim")
+
+_HELP = """\
+How likely are these images under the model? Prints bits per dimension for each and their mean; lower is better.
+
+  pixelsnail-infer score digits.onnx codes.npy --label 0-9 -o logprob.npy
+  pixelsnail-infer score photos.onnx images.npy one.png two.png
+  pixelsnail-infer score digits.onnx train.npy test.npy --label 0-9 --csv scores.csv
+  pixelsnail-infer score photos.onnx *.png --csv - | sort -t, -k3,3g | head       the least likely first
+
+A .npy holds codes, integers [n, H, W] or [H, W], or images, floating-point numbers [n, H, W, C] or [H, W, C] in [-1,
+1]. A .png is one image, for models of images only. Labels are cycled over the images, as in `sample`.
+
+--csv writes a line of names, then one row per image in the order given:
+  file             as it was given
+  index            of the image within its file, from 0
+  log_likelihood   natural logarithm of the image's probability, in nats: the sum over its pixels
+  bits_per_dim     -log_likelihood / (ln 2 · dimensions), of which an image has H W, or H W C
+Then the images are not listed. With --csv - the rows go to the standard output, and the mean to the standard error."""
+
+
+def add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command; `run` of what it parses returns an exit code."""
+    parser = commands.add_parser("score", help="likelihoods", description=_HELP, formatter_class=RAW)
+    add_model(parser)
+    parser.add_argument("images", metavar="FILE", nargs="+", help=".npy of codes or images, or .png")
+    add_conditions(parser)
+    add_engine(parser, f"images scored together (default {SCORE_BATCH})")
+    parser.add_argument("--csv", metavar="FILE.csv", type=output(".csv", dash=True), help="a row per image; - prints")
+    parser.add_argument("-o", "--output", type=output(".npy"), help="natural-log probabilities, float32 [n, H, W]")
+    parser.set_defaults(run=run_score)
+
+
+def run_score(args: argparse.Namespace) -> int:
+    """Score, print bits per dimension, and write what was asked for."""
+    printed = args.csv == Path("-")
+    files = [path for path in (None if printed else args.csv, args.output) if path is not None]
+    for path in files:
+        check_writable(path)
+    with load(args.model, device=args.device, threads=args.threads) as sampler:
+        manifest = sampler.manifest
+        sets = [_read_images(manifest, path) for path in args.images]
+        images = np.concatenate(sets)
+        conditions = read_conditions(manifest.conditions, args.label, args.condition, len(images))
+        with ProgressBar(len(images) * manifest.height * manifest.width) as progress:
+            logprob = sampler.score(images, max_batch=args.max_batch, progress=progress, **conditions)
+        bits = distribution_of(manifest).bits_per_dim(logprob)
+    nats = log_likelihood(logprob)
+    rows = csv_rows(args.images, [len(held) for held in sets], nats, bits)
+    if args.output is not None:
+        write_whole(args.output, npy(logprob))
+    if printed:
+        sys.stdout.write(rows)
+    elif args.csv is not None:
+        write_whole(args.csv, rows.encode())
+    else:
+        for k, value in enumerate(bits):
+            print(f"image {k}: {value:.4f} bits per dimension")
+    summary = sys.stderr if printed else sys.stdout
+    mean = f"{bits.mean():.4f} bits per dimension, log-likelihood {nats.mean():.4f} nats"
+    print(f"mean of {len(bits)}: {mean}", file=summary)
+    for path in files:
+        print(f"wrote {path}", file=summary)
+    return 0
+
+
+def csv_rows(
+    files: Sequence[str], counts: Sequence[int], nats: NDArray[np.float64], bits: NDArray[np.float64]
+) -> str:
+    """The text of `--csv`: a line of `COLUMNS`, then one per image of `files`, which hold `counts` images each. Numbers
+    are written in full: reading them gives the same float64."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    places = [(file, index) for file, count in zip(files, counts, strict=True) for index in range(count)]
+    writer.writerows((*place, repr(float(a)), repr(float(b))) for place, a, b in zip(places, nats, bits, strict=True))
+    return text.getvalue()
+
+
+def _read_images(manifest: Manifest, path: str) -> NDArray[Any]:
+    """Checked images [n, …] of one file."""
+    channels = manifest.pixel.channels
+    if not path.lower().endswith(".png"):
+        return check_images(manifest, load_array(path, "codes" if channels is None else "images"))
+    if channels is None:
+        raise RequestError(f"{path} is a picture, but this model's pixels are codes; give a .npy file of codes.")
+    return check_images(manifest, read_picture(path, channels), path)
