@@ -16,10 +16,11 @@ from pixelsnail_infer import __version__
 from pixelsnail_infer.distributions import Categorical, Distribution, specs_of
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.artifacts import Artifacts, staging_folder
-from pixelsnail_infer.export.compile import compile_model
-from pixelsnail_infer.export.fresh import fresh_copy
+from pixelsnail_infer.export.declared import Conditions, condition_specs
+from pixelsnail_infer.export.forward import Forward, ForwardFunction
+from pixelsnail_infer.export.own_caches import forget_fakes
 from pixelsnail_infer.export.reference import Reference
-from pixelsnail_infer.export.trace import InputSpec
+from pixelsnail_infer.export.staging import staged
 from pixelsnail_infer.export.verify import Check, verify_before, verify_files
 from pixelsnail_infer.manifest import (
     CheckpointSpec,
@@ -55,8 +56,8 @@ def export_model(
     levels: int | None = None,
     distribution: Distribution | None = None,
     shape: tuple[int, int],
-    forward: Callable[..., torch.Tensor] | None = None,
-    conditions: Sequence[ConditionSpec] = (),
+    forward: ForwardFunction | None = None,
+    conditions: Conditions = (),
     family: str = "custom",
     config: dict[str, Any] | None = None,
     checkpoint_sha256: str | None = None,
@@ -65,41 +66,38 @@ def export_model(
 ) -> Exported:
     """Export a causal model and verify it; `target` is the step file, its siblings lie beside it.
 
-    Give `levels` for a model of codes, or a `distribution` (`LogisticMixture` for channels). `forward(module, pixels,
-    **conditions)` gives logits float `[B, levels, H, W]` for codes int64 `[B, H, W]`, or the mixture's parameters `[B,
-    n, H, W]` for images float `[B, C, H, W]` in [-1, 1]; the default calls the module. `say` hears what is going on.
-    The module is copied and never changed; nothing is left behind when anything fails. Verification needs ONNX Runtime.
+    Give `levels` for a model of codes, or a `distribution` (`LogisticMixture` for channels), and `shape`, (H, W).
+    `forward(module, pixels, conditions)` gives logits float `[B, levels, H, W]` for codes int64 `[B, H, W]`, or the
+    mixture's parameters `[B, n, H, W]` for images float `[B, C, H, W]` in [-1, 1]; of a tuple the first element is
+    taken. The default is `module(pixels, **conditions)`. `conditions`, a dict of tensors there, are declared here by
+    name: `{"label": "class:10", "condition": "codes:32x32:512", "style": "vector:512", "depth": "map:1x32x32"}`, or as
+    `ConditionSpec`s. Classes and codes are int64 `[B]` and `[B, h, w]`, vectors and maps float `[B, n]` and `[B, C, h,
+    w]`. `say` hears what is going on.
+
+    The module is copied and never changed. Nothing is left behind when anything fails. Verification needs ONNX Runtime.
+    Not for several threads at once: while it works, PyTorch's default dtype is another at times.
 
     Raises `NotCausalError`, `UnsupportedOpError`, `ModelError`, `VerificationError`, or `PixelsnailError` when the
     files cannot be written.
     """
-    target = Path(target)
-    call = forward or (lambda m, pixels, **given: m(pixels, **given))
-    names = [spec.name for spec in conditions]
-    law = _distribution(levels, distribution)
-    pixels = InputSpec("pixels", (*law.pixel_shape, *shape), torch.float32) if law.pixel_shape else \
-        InputSpec("pixels", tuple(shape), torch.int64, law.parameters)
-    inputs = (pixels, *(_input(spec) for spec in conditions))
+    target, law, shape = Path(target), _distribution(levels, distribution), _canvas(shape)
+    specs = condition_specs(conditions)
+    call = Forward(forward)
+    call.check_names(module, [spec.name for spec in specs])
+    forget_fakes(module)
     with staging_folder(target) as folder:
-        reference = Reference(module, call, shape, law, conditions)
-        say("tracing and staging")
-        compiled = compile_model(fresh_copy(module), lambda m, pixels, *given: call(m, pixels, **dict(
-            zip(names, given, strict=True))), inputs, shape, law)
-        checks = verify_before(compiled, reference, say)
+        reference = Reference(module, call, shape, law, specs)
+        compiled, checks = staged(module, call, reference, say)
+        checks += verify_before(compiled, reference, say)
         artifacts = Artifacts(compiled, folder, target.name)
         say("writing the graphs")
-        manifest = artifacts.write(_manifest(module, law, shape, conditions, family, config,
-                                             checkpoint_sha256, notes))
+        said = (*notes, *([call.picked] if call.picked else ()))
+        manifest = artifacts.write(_manifest(module, law, shape, specs, family, config, checkpoint_sha256, said))
         with load(artifacts.path) as sampler:
             checks += verify_files(sampler, reference, say)
         manifest = artifacts.describe(replace(manifest, verification=_report(checks)))
         files = artifacts.publish(target)
     return Exported(manifest, tuple(files), tuple(checks))
-
-
-def _input(spec: ConditionSpec) -> InputSpec:
-    dtype = torch.int64 if spec.dtype == "int64" else torch.float32
-    return InputSpec(spec.name, tuple(spec.shape), dtype, spec.levels)
 
 
 def _report(checks: Sequence[Check]) -> dict[str, Any]:
@@ -111,6 +109,12 @@ def _distribution(levels: int | None, distribution: Distribution | None) -> Dist
     if (levels is None) == (distribution is None):
         raise ModelError("give levels for a model of codes, or a distribution: one of the two.")
     return distribution or Categorical(levels or 0)
+
+
+def _canvas(shape: tuple[int, int]) -> tuple[int, int]:
+    if len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ModelError(f"shape is {shape!r}, expected the rows and columns of the canvas, such as (32, 32).")
+    return shape[0], shape[1]
 
 
 def _manifest(module: torch.nn.Module, law: Distribution, shape: tuple[int, int],

@@ -15,12 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pixelsnail_infer.errors import ModelError, UnsupportedOpError
+from pixelsnail_infer.export.double import as_double, double_default
 from pixelsnail_infer.export.fresh import fresh_copy
+from pixelsnail_infer.export.source_lines import caller_line
 
 __all__ = ["BatchInt", "InputSpec", "Ref", "Trace", "TraceNode", "Where", "trace_model"]
 
@@ -139,10 +146,10 @@ class _Recorder(TorchDispatchMode):
         return number
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs = as_double(kwargs)
         tensors = list(_tensors((args, kwargs)))
         name = func._schema.name.split("::")[1]
-        where = Where(self.path[-1] if self.path else "", name, _caller())
+        where = Where(self.path[-1] if self.path else "", name, caller_line(sys._getframe()))
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise ModelError(f"{where} draws random numbers: the network is not the same from call to call. Is dropout "
                              "or another random layer active, or are weights made in the forward?")
@@ -166,7 +173,7 @@ class _Recorder(TorchDispatchMode):
     def _run(self, func: Any, args: Any, kwargs: Any, where: Where) -> Any:
         try:
             return func(*args, **kwargs)
-        except DataDependentOutputException as error:
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise UnsupportedOpError(f"{where} needs the value of a pixel or condition while the network is built "
                                      "(a data-dependent branch or index); the graph must not.") from error
 
@@ -200,7 +207,7 @@ def _record(module: torch.nn.Module, forward: Callable[..., torch.Tensor], input
     module = fresh_copy(module)
     recorder = _Recorder(module)
     values = [recorder.input(spec, batch) for spec in inputs]
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _no_fused_attention(), recorder:
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _no_fused_attention(), double_default(), recorder:
         out = forward(module, *values)
     if not isinstance(out, torch.Tensor) or id(out) not in recorder.numbers:
         raise ModelError("the network's output does not depend on its pixels: the forward returned "
@@ -287,13 +294,3 @@ def _saved(tree: Any, numbers: dict[int, int]) -> Any:
     if isinstance(tree, dict):
         return {key: _saved(value, numbers) for key, value in tree.items()}
     return tree
-
-
-def _caller() -> str:
-    frame: Any = sys._getframe(2)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if "/torch/" not in name and name != __file__:
-            return f"{name.rsplit('/', 1)[-1]}:{frame.f_lineno}"
-        frame = frame.f_back
-    return "unknown line"

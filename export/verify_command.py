@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         if found != manifest.checkpoint.sha256:
             raise VerificationError(f"{args.model} was made from another checkpoint (sha256 "
                                     f"{manifest.checkpoint.sha256[:12]}…, {args.checkpoint} has {found[:12]}…).")
-        reference = Reference(checkpoint.module, lambda m, pixels, **given: m(pixels, **given), manifest.shape,
+        reference = Reference(checkpoint.module, None, manifest.shape,
                               distribution_of(manifest), conditions_of(checkpoint))
         checks = verify_files(sampler, reference, lambda line: print(line, file=sys.stderr, flush=True))
     print(checks_table(checks))

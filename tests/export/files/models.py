@@ -58,10 +58,6 @@ def conditions(config: PriorConfig) -> tuple[ConditionSpec, ...]:
                  for name, shape in config.condition_shapes.items())
 
 
-def call(model: Any, pixels: torch.Tensor, **given: torch.Tensor) -> torch.Tensor:
-    return model(pixels, **given)
-
-
 def compiled(name: str) -> Compiled:
     config = CONFIGS[name]
     specs = conditions(config)
@@ -77,7 +73,7 @@ def compiled(name: str) -> Compiled:
 @functools.cache
 def reference(name: str) -> Reference:
     config = CONFIGS[name]
-    return Reference(prior(name), call, config.shape, Categorical(config.levels), conditions(config))
+    return Reference(prior(name), None, config.shape, Categorical(config.levels), conditions(config))
 
 
 def export(name: str, target: Path, say: Callable[[str], None] = lambda line: None) -> Any:

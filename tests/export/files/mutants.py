@@ -14,7 +14,7 @@ from onnx import helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelsnail_infer.export import artifacts, emit_row, emit_step, exporting
+from pixelsnail_infer.export import artifacts, emit_row, emit_step, staging
 from pixelsnail_infer.export.compile import Compiled
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 
@@ -24,14 +24,14 @@ Edit = Callable[[GraphWriter], None]
 
 def change_program(patch: Patch, change: Callable[[Compiled], None]) -> None:
     """The export compiles as always, then `change` breaks what came out."""
-    compile_model = exporting.compile_model
+    compile_model = staging.compile_model
 
     def broken(*args: Any) -> Compiled:
         compiled = compile_model(*args)
         change(compiled)
         return compiled
 
-    patch.setattr(exporting, "compile_model", broken)
+    patch.setattr(staging, "compile_model", broken)
 
 
 def change_graph(patch: Patch, part: str, edit: Edit) -> None:

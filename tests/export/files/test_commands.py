@@ -98,7 +98,7 @@ def test_an_interrupt_is_one_line(tmp_path: Path, capsys: Capture, monkeypatch: 
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(exporting, "compile_model", interrupted)
+    monkeypatch.setattr(exporting, "staged", interrupted)
     assert export_model(["-q", str(DIGITS), str(tmp_path / "out.onnx")]) == 130
     assert capsys.readouterr().err == "export-model: interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []

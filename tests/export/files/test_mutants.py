@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pixelsnail_infer.errors import VerificationError
-from pixelsnail_infer.export import exporting
+from pixelsnail_infer.export import exporting, staging
 from pixelsnail_infer.export.compile import Compiled
 from pixelsnail_infer.export.exporting import export_model
 
@@ -76,7 +76,7 @@ GRAPHS: dict[str, tuple[str, m.Edit, str]] = {
 @pytest.fixture
 def only_files(monkeypatch: Patch) -> Patch:
     """Compiled once, and the proofs before writing left out: what is tested are the proofs on the files."""
-    monkeypatch.setattr(exporting, "compile_model", lambda *_: compiled("wide_kernel"))
+    monkeypatch.setattr(staging, "compile_model", lambda *_: compiled("wide_kernel"))
     monkeypatch.setattr(exporting, "verify_before", lambda *_: [])
     return monkeypatch
 

@@ -112,7 +112,7 @@ def test_targets_that_cannot_be(folder: Path, monkeypatch: Patch) -> None:
 @pytest.mark.parametrize("name", ["out.onnx", "out.row.onnx", "out.filtered.onnx"])
 def test_a_folder_in_the_place_of_a_file(name: str, tmp_path: Path, monkeypatch: Patch) -> None:
     (tmp_path / name).mkdir()
-    monkeypatch.setattr(exporting, "compile_model", fails("bug"))  # it is found before any work
+    monkeypatch.setattr(exporting, "staged", fails("bug"))  # it is found before any work
     with pytest.raises(PixelsnailError, match=f"{name} is not a regular file"):
         models.export(NAME, tmp_path / "out.onnx")
     assert list(tmp_path.iterdir()) == [tmp_path / name]
