@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,20 +12,24 @@ from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import ConditionSpec, Manifest
 
 
-def resolve_conditions(manifest: Manifest, given: Mapping[str, Any], n: int) -> dict[str, NDArray[Any]]:
-    """Check `given` against the manifest; returns each condition as an array [n, *shape] of its dtype.
+def resolve_conditions(
+    manifest: Manifest, given: Mapping[str, Any], n: int, fed: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """Check `given` against the manifest; returns each condition, but for those `fed` from elsewhere, as an array
+    [n, *shape] of its dtype.
 
     A value without the image axis counts for every image, and is held once: its array is a read-only view with stride 0
     along the images. Raises `RequestError` for a missing or unknown name, a wrong shape or dtype, a code out of range
     or a number that is not finite. The caller's arrays are not changed.
     """
-    names = [spec.name for spec in manifest.conditions]
+    specs = [spec for spec in manifest.conditions if spec.name not in fed]
+    names = [spec.name for spec in specs]
     if unknown := [name for name in given if name not in names]:
         takes = f"takes {', '.join(names)}" if names else "takes no conditions"
         raise RequestError(f"{unknown[0]!r} is not a condition of this model, which {takes}.")
     if missing := [name for name in names if given.get(name) is None]:
         raise RequestError(f"The condition {missing[0]!r} is missing; give {describe(_spec(manifest, missing[0]))}.")
-    return {spec.name: _resolve(spec, given[spec.name], n) for spec in manifest.conditions}
+    return {spec.name: _resolve(spec, given[spec.name], n) for spec in specs}
 
 
 def describe(spec: ConditionSpec) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +72,10 @@ def make_request(
     known: ArrayLike | None = None,
     known_mask: ArrayLike | None = None,
     conditions: Mapping[str, Any],
+    fed: Collection[str] = (),
 ) -> Request:
-    """Check every argument of `Sampler.sample`; raises `RequestError` naming the first that is wrong."""
+    """Check every argument of `Sampler.sample`; raises `RequestError` naming the first that is wrong. The conditions
+    `fed` come from elsewhere later, and are neither expected nor allowed."""
     n = count(n, "n")
     heat = _per_image(temperature, n, "temperature", "fiu", "a finite number of at least 0")
     _within(heat, (heat >= 0) & (heat <= np.finfo(np.float32).max), "temperature", "finite numbers of at least 0")
@@ -95,7 +97,7 @@ def make_request(
         top_p=np.maximum(p.astype(np.float32), np.finfo(np.float32).tiny),
         given=given,
         use_given=use_given,
-        conditions=resolve_conditions(manifest, conditions, n),
+        conditions=resolve_conditions(manifest, conditions, n, fed),
     )
 
 

@@ -20,7 +20,7 @@ from pixelsnail_infer.runtime.conditions import resolve_conditions
 from pixelsnail_infer.runtime.guard import CallGuard
 from pixelsnail_infer.runtime.pixels import check_images
 from pixelsnail_infer.runtime.prologue import CallConditions, Graphs
-from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH, count, make_request
+from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH, Request, count, make_request
 from pixelsnail_infer.runtime.scoring import SCORE_BATCH, log_likelihood
 from pixelsnail_infer.runtime.workspace import Workspace, split
 
@@ -112,6 +112,18 @@ class Sampler:
                     if on_row is not None and on_row(i, row, images.start):
                         return pixels
         return pixels
+
+    def draw_batch(
+        self,
+        request: Request,
+        conditions: CallConditions,
+        images: slice,
+        on_row: Callable[[int, NDArray[Any]], object],
+    ) -> bool:
+        """Draw one batch of a checked request, for pipelines: `on_row(row, pixels)` gets every row of `images`, and
+        ends the batch by returning True; returns whether it did. Other calls wait for the batch only."""
+        with self._calls:
+            return any(on_row(i, row) for i, row in enumerate(self._work.draw(request, conditions, images)))
 
     def replay(
         self,

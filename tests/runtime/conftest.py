@@ -1,4 +1,4 @@
-"""The toy model of `synthetic`, written once, and one sampler on it."""
+"""The toy models of `synthetic` and `chain`, written once, and one sampler on the first."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from pixelsnail_infer.runtime import Sampler, load
 
 from . import synthetic
+from .chain import write_chain
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,9 @@ def toy(parts: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Pa
 def sampler(toy: Path) -> Iterator[Sampler]:
     with load(toy, threads=1) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Files that make a pipeline: top, bottom, decoder, encoder."""
+    return write_chain(tmp_path_factory.mktemp("chain"))

@@ -160,7 +160,7 @@ def step_graph(metadata: dict[str, str], filtered: bool = False) -> onnx.ModelPr
     g.op("Add", column("row_result"), g.table(T1, left), out="logits")
     heat = g.op("Unsqueeze", "temperature", g.const([1]))
     scores = g.op("Add", "logits", g.op("Mul", heat, column("noise")))
-    drawn = _filtered_draw(g, scores, heat) if filtered else g.op("ArgMax", scores, axis=1, keepdims=0)
+    drawn = filtered_draw(g, scores, heat, L) if filtered else g.op("ArgMax", scores, axis=1, keepdims=0)
     g.op("Where", column("use_given"), column("given"), drawn, out="pixel")
     cell = g.op("Unsqueeze", "pixel", g.const([1, 2, 3]))
     g.op("TensorScatter", "state.ring", cell, g.op("Add", start, g.const(1)), out="state.ring.out", axis=2)
@@ -175,12 +175,13 @@ def step_graph(metadata: dict[str, str], filtered: bool = False) -> onnx.ModelPr
     return g.model(inputs, outputs, metadata)
 
 
-def _filtered_draw(g: Builder, scores: str, heat: str) -> str:
+def filtered_draw(g: Builder, scores: str, heat: str, levels: int) -> str:
+    """The pixel [B] drawn from `scores` [B, levels] among the levels that top-k and top-p leave."""
     one, zero = g.const(1, "float32"), g.const(0, "float32")
-    ordered, order = g.op("TopK", "logits", g.const([L]), axis=1, outputs=2)
+    ordered, order = g.op("TopK", "logits", g.const([levels]), axis=1, outputs=2)
     safe = g.op("Where", g.op("Greater", heat, zero), heat, one)
     share = g.op("Softmax", g.op("Div", ordered, safe), axis=1)
-    keep = g.op("Less", g.const(np.arange(L)[None]), g.op("Unsqueeze", "top_k", g.const([1])))
+    keep = g.op("Less", g.const(np.arange(levels)[None]), g.op("Unsqueeze", "top_k", g.const([1])))
     mass = g.op("Where", keep, share, zero)
     before = g.op("CumSum", mass, g.const(1), exclusive=1)
     p = g.op("Unsqueeze", "top_p", g.const([1]))
