@@ -1,4 +1,6 @@
-"""The command `pixelsnail-infer`: sample, score, info, verify. Exit codes: 0 done, 1 bad input or result, 2 usage."""
+"""The command `pixelsnail-infer`: sample, generate, score, info, verify.
+
+Exit codes: 0 done, 1 bad input or result, 2 usage."""
 
 from __future__ import annotations
 
@@ -16,6 +18,8 @@ Sample, score and inspect models that `export-model` wrote.
 
   export-model ckpt.pt out.onnx                            turn a checkpoint into graphs (needs PyTorch)
   pixelsnail-infer sample out.onnx --n 16 -o grid.png      draw images
+  pixelsnail-infer generate top.onnx bottom.onnx decoder.onnx -o grid.png
+                                                           draw images through several models
   pixelsnail-infer score out.onnx codes.npy                bits per dimension
   pixelsnail-infer info out.onnx                           what is in it
   pixelsnail-infer verify out.onnx ckpt.pt                 compare with PyTorch (needs PyTorch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from pixelsnail_infer.runtime.generate_command import add_generate
 from pixelsnail_infer.runtime.options import RAW, add_model
 from pixelsnail_infer.runtime.report import describe_files
 from pixelsnail_infer.runtime.sample_command import add_sample
@@ -19,6 +20,7 @@ What is in an export: model, shapes, conditions, states and their memory, files 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add every command; each sets `run`, a function of the parsed arguments that returns an exit code."""
     add_sample(commands)
+    add_generate(commands)
     add_score(commands)
     info = commands.add_parser("info", help="what is in an export", description=_INFO_HELP, formatter_class=RAW)
     add_model(info)

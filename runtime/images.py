@@ -75,17 +75,31 @@ def png_grid(
     return buffer.getvalue()
 
 
-def read_picture(path: str | Path, channels: int) -> NDArray[np.float32]:
-    """A picture file as an image float32 [H, W, C] in [-1, 1]; `channels` 1 reads it as grey, 3 as RGB.
+def as_pixels(images: NDArray[np.float32], values: str) -> NDArray[np.float32]:
+    """Images float32 [n, H, W, C] as numbers in [-1, 1] to look at. Those of `values` "log-mel" are stretched so that
+    the least is black and the greatest white, and turned over: low frequencies, which come first, go to the bottom."""
+    if values == "pixels":
+        return images
+    low, high = float(images.min()), float(images.max())
+    scaled = (images - low) * np.float32(2 / max(high - low, 1e-12)) - 1
+    result: NDArray[np.float32] = np.ascontiguousarray(scaled[:, ::-1], np.float32)
+    return result
+
+
+def read_picture(path: str | Path, channels: int, fit: tuple[int, int] | None = None) -> NDArray[np.float32]:
+    """A picture file as an image float32 [H, W, C] in [-1, 1]; `channels` 1 reads it as grey, 3 as RGB. With `fit` (H,
+    W) the largest middle part of that shape is resized to it.
 
     Raises `RequestError` when it cannot be read, and `BackendError` without Pillow.
     """
     require_pillow()
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as picture:
-            levels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), np.uint8)
+            upright = ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB")
+            sized = upright if fit is None else ImageOps.fit(upright, fit[::-1], Image.Resampling.LANCZOS)
+            levels = np.asarray(sized, np.uint8)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise RequestError(f"{path} cannot be read as a picture ({str(error).splitlines()[0]}).") from error
     return from_uint8(levels.reshape(*levels.shape[:2], channels))

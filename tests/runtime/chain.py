@@ -197,6 +197,7 @@ class Codec:
     levels: tuple[tuple[str, tuple[int, int], int], ...]
     shape: tuple[int, int]
     channels: int = 3
+    values: str = "pixels"
 
     def table(self, level: int) -> np.ndarray:
         return _table(10 + level, self.levels[level][2], self.channels) / 4
@@ -232,7 +233,7 @@ class Codec:
         image = {"image": ("float32", ("B", *self.shape, self.channels))}
         codes = {name: ("int64", ("B", *grid)) for name, grid, _ in self.levels}
         manifest = CodecManifest(
-            kind=kind, model=ModelSpec("toy", {}), image=ImageSpec(self.channels, self.shape),
+            kind=kind, model=ModelSpec("toy", {}), image=ImageSpec(self.channels, self.shape, self.values),
             codes=tuple(CodesSpec(*level) for level in self.levels), precision="float32",
             checkpoint=CheckpointSpec("0" * 64), parameters=1, versions={},
         )  # fmt: skip

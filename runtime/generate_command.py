@@ -1,0 +1,181 @@
+"""The command `generate`: images from priors and a decoder, drawn or completed."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsnail_infer.codec import ImageSpec
+from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.runtime.files import check_writable, write_whole
+from pixelsnail_infer.runtime.images import as_pixels, grid_columns, png_grid, read_picture, require_pillow
+from pixelsnail_infer.runtime.labels import load_array, read_conditions
+from pixelsnail_infer.runtime.options import (
+    RAW,
+    add_conditions,
+    add_engine,
+    add_grid,
+    checked,
+    npy,
+    npz,
+    output,
+    whole,
+)
+from pixelsnail_infer.runtime.pipeline import Generated, Pipeline, load_pipeline
+from pixelsnail_infer.runtime.progress import ProgressBar
+from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH
+from pixelsnail_infer.runtime.sample_command import DEFAULT_N, captions_of
+
+_HELP = """\
+Draw images through several models: priors in order of drawing, then the decoder that makes images of their codes.
+
+  pixelsnail-infer generate top.onnx bottom.onnx decoder.onnx --n 16 --seed 0 -o grid.png
+  pixelsnail-infer generate top.onnx bottom.onnx decoder.onnx --label 0-9 --temperature 1,0.8 -o images.npy
+  pixelsnail-infer generate top.onnx bottom.onnx --n 100 --codes codes.npz
+
+A prior that is conditioned on codes gets them from the earlier prior that draws such codes. Conditions given by name go
+to every prior that has one of that name. The other files of each export must lie beside it.
+
+Keep a part of a picture and redraw the rest, here all but the left half of a 256×256 picture, four times:
+
+  pixelsnail-infer generate top.onnx bottom.onnx decoder.onnx --encoder encoder.onnx \\
+      --image photo.png --keep 0,0,128,256 --n 4 -o completed.png
+
+Codes whose cell lies wholly inside the rectangle are kept, in every prior.
+
+--temperature, --top-k and --top-p take one value, or one for each prior with commas between (off: no filter). The same
+seed gives the same images, whatever --max-batch and --threads are. A .npy holds the images, float32 [n, H, W, C], and
+--codes the codes of every level by name, int64 [n, h, w]."""
+
+
+def add_generate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command; `run` of what it parses returns an exit code."""
+    parser = commands.add_parser(
+        "generate", help="draw images through priors and a decoder", description=_HELP, formatter_class=RAW
+    )
+    parser.add_argument("files", metavar="FILE.onnx", nargs="+", help="priors in order of drawing, then the decoder")
+    parser.add_argument("--n", type=whole(1), help=f"images (default: one per label, or {DEFAULT_N})")
+    add_conditions(parser)
+    parser.add_argument(
+        "--link", type=checked(_link), action="append", default=[], metavar="STAGE.NAME=STAGE",
+        help="which earlier prior, from 0, feeds a condition of codes (none: --condition does); may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=whole(0), default=0, help="integer from 0 to 2^64 - 1 (default 0)")
+    parser.add_argument(
+        "--temperature", type=checked(_each(float)), default=1.0, help="0 takes the most probable (default 1)"
+    )
+    parser.add_argument("--top-k", type=checked(_each(int)), help="draw from the k most probable codes only")
+    parser.add_argument(
+        "--top-p", type=checked(_each(float)), help="draw from the most probable codes that hold this mass, 0 < p ≤ 1"
+    )
+    parser.add_argument("--image", metavar="FILE", help="a picture to complete, of the encoder's size, or a .npy")
+    parser.add_argument("--keep", type=checked(_rectangle), metavar="X0,Y0,X1,Y1", help="what stays of it, in pixels: "
+                        "columns X0 … X1 - 1 of rows Y0 … Y1 - 1")
+    parser.add_argument("--encoder", metavar="FILE.onnx", help="the encoder of the decoder's model, for --image")
+    parser.add_argument("--fit", action="store_true", help="crop the picture's middle and resize it to the size needed")
+    add_grid(parser)
+    add_engine(parser, f"images in work at once (default {DEFAULT_MAX_BATCH})")
+    parser.add_argument("--codes", type=output(".npz"), metavar="FILE.npz", help="write the codes of every level")
+    parser.add_argument("-o", "--output", type=output(".png", ".npy"), help="write the images: a .png or .npy file")
+    parser.set_defaults(run=run_generate, fail=parser.error)
+
+
+def run_generate(args: argparse.Namespace) -> int:
+    """Draw, write the files, and print how long it took."""
+    outputs = [path for path in (args.output, args.codes) if path is not None]
+    if not outputs:
+        args.fail("give -o FILE.png, -o FILE.npy or --codes FILE.npz")
+    if (args.image is None) != (args.keep is None) or (args.image is None and (args.encoder or args.fit)):
+        args.fail("--image and --keep go together, and --encoder and --fit go with them")
+    for path in outputs:
+        check_writable(path)
+    if args.output is not None and args.output.suffix == ".png":
+        require_pillow()
+    n = args.n or len(args.label or ()) or DEFAULT_N
+    files = {"encoder": args.encoder, "links": dict(args.link), "device": args.device, "threads": args.threads}
+    with load_pipeline(args.files, **files) as pipeline:
+        conditions = read_conditions(pipeline.wiring.conditions, args.label, args.condition, n)
+        drawn = pipeline.wiring.drawn
+        if args.output is not None and drawn is None:
+            raise RequestError("These models draw codes, not images; add their decoder's file, or write --codes only.")
+        image = None if args.image is None else _read_image(pipeline, args.image, args.fit)
+        started = time.perf_counter()
+        with ProgressBar(unit="codes") as progress:
+            found = pipeline.generate(
+                n, seed=args.seed, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, image=image,
+                keep=args.keep, progress=progress, max_batch=args.max_batch, **conditions,
+            )  # fmt: skip
+        seconds = time.perf_counter() - started
+    if args.codes is not None:
+        write_whole(args.codes, npz(found.by_name))
+    if args.output is not None and drawn is not None and found.images is not None:
+        picture = args.output.suffix == ".png"
+        write_whole(args.output, _png(found.images, drawn, args) if picture else npy(found.images))
+    print(f"{_what(found, n)} in {seconds:.2f} s")
+    for path in outputs:
+        print(f"wrote {path}")
+    return 0
+
+
+def _read_image(pipeline: Pipeline, path: str, fit: bool) -> NDArray[Any]:
+    spec = pipeline.wiring.taken
+    if spec is None:
+        raise RequestError("--image needs --encoder FILE.onnx, the encoder of the decoder's model.")
+    if Path(path).suffix == ".npy":
+        return load_array(path, "--image")
+    if spec.values != "pixels":
+        raise RequestError(f"{path} is no .npy file; the encoder takes {spec.values} values, not pictures.")
+    image = read_picture(path, spec.channels, spec.shape if fit else None)
+    if image.shape[:2] != spec.shape:
+        found, needed = ("{1}×{0}".format(*shape) for shape in (image.shape, spec.shape))
+        raise RequestError(f"{path} is {found} pixels, expected {needed} (width×height); resize it, or add --fit.")
+    return image
+
+
+def _png(images: NDArray[np.float32], spec: ImageSpec, args: argparse.Namespace) -> bytes:
+    columns = args.columns or grid_columns(len(images), args.label)
+    captions = captions_of(args.label, len(images))
+    return png_grid(as_pixels(images, spec.values), None, captions=captions, columns=columns, scale=args.scale)
+
+
+def _what(found: Generated, n: int) -> str:
+    many = "s" if n > 1 else ""
+    codes = ", ".join(f"{name} {held.shape[1]}×{held.shape[2]}" for name, held in found.by_name.items())
+    if found.images is None:
+        return f"codes of {n} image{many} ({codes})"
+    height, width = found.images.shape[1:3]
+    return f"{n} image{many} of {height}×{width}" + (f" from codes {codes}" if codes else "")
+
+
+def _each(number: Callable[[str], Any]) -> Callable[[str], Any]:
+    """One number, or a list with commas between, of which `off` is None."""
+
+    def parse(text: str) -> Any:
+        items = [None if item.strip() == "off" else number(item) for item in text.split(",")]
+        return items if len(items) > 1 else items[0]
+
+    return parse
+
+
+def _rectangle(text: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(item) for item in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4:
+        raise ValueError(f"{text!r} is not a rectangle; write X0,Y0,X1,Y1, as in 0,0,128,256")
+    return numbers
+
+
+def _link(text: str) -> tuple[tuple[int, str], int | None]:
+    place, _, source = text.partition("=")
+    stage, _, name = place.partition(".")
+    if not (stage.isdecimal() and name and (source.isdecimal() or source == "none")):
+        raise ValueError(f"{text!r} is not STAGE.NAME=STAGE; write for example 2.condition=0, or 2.condition=none")
+    return (int(stage), name), None if source == "none" else int(source)
