@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from sklearn.datasets import load_sample_images
+from photographs import LABELS, Split, grid_patches, load_photographs, random_patches
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -28,8 +28,7 @@ from pixelsnail_infer.models import Snail, SnailConfig
 from pixelsnail_infer.models.mixture import bits_per_dimension, draw
 from pixelsnail_infer.models.snail import initialise
 
-ARCH, SIZE, LABELS = "h12_noup_smallkey", 16, 2
-Split = tuple[Tensor, Tensor]  # pixels float32 [N, 3, 16, 16] in [-1, 1], labels int64 [N]
+ARCH, SIZE = "h12_noup_smallkey", 16
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,42 +62,6 @@ def make_config(args: argparse.Namespace) -> SnailConfig:
         n_class=LABELS,
         dropout=args.dropout,
     )
-
-
-def load_photographs() -> tuple[list[Tensor], list[Tensor]]:
-    """Left four fifths and right fifth of each photograph, uint8 [3, H, W], at half size."""
-    train, held_out = [], []
-    for image in load_sample_images().images:
-        pixels = torch.tensor(image).permute(2, 0, 1).float()  # [3, 427, 640]
-        pixels = F.avg_pool2d(pixels, 2).round().to(torch.uint8)  # [3, 213, 320]
-        edge = pixels.shape[2] * 4 // 5
-        train.append(pixels[:, :, :edge])
-        held_out.append(pixels[:, :, edge:])
-    return train, held_out
-
-
-def to_unit(pixels: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1]."""
-    return pixels.float() / 127.5 - 1.0
-
-
-def random_patches(photographs: list[Tensor], count: int, generator: torch.Generator) -> Split:
-    """Patches from anywhere, half of them mirrored."""
-    labels = torch.randint(LABELS, (count,), generator=generator)
-    patches = []
-    for label in labels.tolist():
-        photograph = photographs[label]
-        row, column = (int(torch.randint(n - SIZE + 1, (1,), generator=generator)) for n in photograph.shape[1:])
-        patch = photograph[:, row : row + SIZE, column : column + SIZE]
-        patches.append(patch.flip(2) if torch.rand(1, generator=generator) < 0.5 else patch)
-    return to_unit(torch.stack(patches)), labels
-
-
-def grid_patches(photographs: list[Tensor]) -> Split:
-    """Every patch of a grid of non-overlapping ones."""
-    parts = [p.unfold(1, SIZE, SIZE).unfold(2, SIZE, SIZE).permute(1, 2, 0, 3, 4).flatten(0, 1) for p in photographs]
-    labels = torch.cat([torch.full((len(part),), label) for label, part in enumerate(parts)])
-    return to_unit(torch.cat(parts)), labels
 
 
 @torch.no_grad()
@@ -138,7 +101,7 @@ def write_preview(model: Snail, photographs: list[Tensor], path: Path, seed: int
     drawn = sample(model, torch.arange(LABELS).repeat_interleave(12), generator)
     rows = []
     for label, photograph in enumerate(photographs):
-        true = random_patches([photograph] * LABELS, 12, generator)[0]
+        true = random_patches([photograph] * LABELS, 12, SIZE, generator)[0]
         rows += [drawn[12 * label : 12 * label + 12], true]
     cells = F.pad(torch.stack(rows), [1, 1, 1, 1], value=1.0)  # [4, 12, 3, 18, 18]
     grid = cells.permute(0, 3, 1, 4, 2).reshape(4 * (SIZE + 2), 12 * (SIZE + 2), 3)
@@ -163,7 +126,7 @@ def train(args: argparse.Namespace, photographs: list[Tensor], held_out: Split) 
     """The averaged weights after the last step; the held-out figure is shown, never chosen by."""
     generator = torch.Generator().manual_seed(args.seed)
     model = Snail(make_config(args)).train()
-    pixels, labels = random_patches(photographs, 128, generator)
+    pixels, labels = random_patches(photographs, 128, SIZE, generator)
     initialise(model, pixels, label=labels)
     narrow(model)
     average = copy.deepcopy(model)
@@ -177,7 +140,7 @@ def train(args: argparse.Namespace, photographs: list[Tensor], held_out: Split) 
     shown, smooth = float("nan"), float("nan")
     for step in bar:
         model.train()
-        pixels, labels = random_patches(photographs, args.batch, generator)
+        pixels, labels = random_patches(photographs, args.batch, SIZE, generator)
         loss = bits_per_dimension(model(pixels, label=labels), pixels)
         optimizer.zero_grad()
         loss.backward()
@@ -200,7 +163,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     photographs, rest = load_photographs()
-    held_out = grid_patches(rest)
+    held_out = grid_patches(rest, SIZE)
     model = train(args, photographs, held_out)
     args.bits_per_dim = evaluate(model, held_out)
     stored = {k: v for k, v in vars(args).items() if not isinstance(v, Path)} | asdict(model.config)
