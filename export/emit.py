@@ -238,7 +238,7 @@ class Scope(ABC):
         w, query = self.writer, node.inputs[0].source
         heads, width, count = len(node.channels), query.channels[-1], node.keys[0] * node.keys[1]  # type: ignore[index]
         q, k = self.value(query), self.keys(node.inputs[1])
-        total = _product(node.channels)
+        total = _product(query.channels[:-1])  # 1 where all heads of the keys share one query
         if self.lead == 1:  # K @ q: the cache is read as it lies
             column = w.op("Reshape", q, w.constant([0, total, width, 1]))
             scores = w.op("MatMul", k, column)  # [B, heads, P, 1]
@@ -253,8 +253,8 @@ class Scope(ABC):
         w, weights = self.writer, node.inputs[0].source
         heads, width, count = node.channels[:-1], node.channels[-1], weights.keys[0] * weights.keys[1]  # type: ignore[index]
         a, v = self.value(weights), self.keys(node.inputs[1])
-        if len(heads) != 1:
-            a = w.op("Reshape", a, w.constant([0, _product(heads), self.count, count]))
+        if len(weights.channels) != 1:
+            a = w.op("Reshape", a, w.constant([0, _product(weights.channels), self.count, count]))
         mixed = w.op("MatMul", a, v)  # [B, heads, Q, d]
         if self.lead == 1:
             return w.op("Reshape", mixed, w.constant([0, *node.channels]))

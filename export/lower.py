@@ -14,12 +14,13 @@ from typing import Any
 import torch
 
 from pixelsnail_infer.errors import ModelError, UnsupportedOpError
+from pixelsnail_infer.export.axes import as_map, largest, solid
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.torch_ops import evaluate
-from pixelsnail_infer.export.trace import Ref, Trace, TraceNode, Where
+from pixelsnail_infer.export.trace import BatchInt, Ref, Trace, TraceNode, Where
 from pixelsnail_infer.export.views import Atom, View, drop_axes, whole
 
-__all__ = ["Flip", "Lowering", "lower", "positionwise"]
+__all__ = ["Flip", "Lowering", "lower", "positionwise", "repeated"]
 
 
 class Flip(Exception):
@@ -46,6 +47,10 @@ class Lowering:
         if isinstance(tree, (list, tuple)):
             return [self.get(item) for item in tree]
         return tree
+
+    def views(self, item: TraceNode) -> bool:
+        """Whether any argument is a view; otherwise all are constants."""
+        return any(isinstance(self.values[k], View) for k in _references((item.args, item.kwargs)))
 
 
 def lower(trace: Trace, pixels: str, shape: tuple[int, int]) -> Node:
@@ -74,11 +79,23 @@ def _walk(trace: Trace, pixels: str, state: Lowering) -> Node:
             raise UnsupportedOpError(
                 f"{item.where} is not understood by the exporter. Write it with supported operations "
                 "(docs/exporter.md lists them), or report it with the model.")
-        result = handler(state, item)
+        result = handler(state, item) if state.views(item) else _folded(state, item)
         results = result if len(item.outputs) > 1 and isinstance(result, (tuple, list)) else (result,)
         for index, value in zip(item.outputs, results, strict=False):
             state.values[index] = value
     return _output(state.values[trace.output.index], state)
+
+
+def _folded(state: Lowering, item: TraceNode) -> Any:
+    """What an operation on constants gives: on a canvas of one row, the rows above it are an empty map."""
+    args, kwargs = _single_batch(state.get(item.args)), {k: _single_batch(v) for k, v in item.kwargs.items()}
+    return getattr(torch.ops.aten, item.op)(*args, **kwargs)
+
+
+def _single_batch(tree: Any) -> Any:
+    if isinstance(tree, (list, tuple)):
+        return [_single_batch(item) for item in tree]
+    return tree.factor if isinstance(tree, BatchInt) else tree
 
 
 def _live(trace: Trace) -> list[TraceNode]:
@@ -118,10 +135,14 @@ def _input(name: str, shape: tuple[int, ...], dtype: torch.dtype, levels: int | 
 
 
 def _output(value: Any, state: Lowering) -> Node:
-    if not isinstance(value, View) or value.frame != state.shape:
+    if isinstance(value, torch.Tensor):
+        raise ModelError(f"no logit on the {state.shape} canvas depends on a pixel.")
+    found = as_map(value, -2, -1) if isinstance(value, View) and len(value.dims) == 4 else None
+    if found is None or found.frame != state.shape:
         raise ModelError(f"the network's output is not a map of logits over the {state.shape} canvas; "
                          "give forward= a function that returns logits [B, levels, H, W].")
-    if any(a.kind not in "bcyx" for dim in value.dims for a in dim):
+    value = found
+    if value.node.keys or any(a.kind not in "bcyx" for dim in value.dims for a in solid(dim)):
         raise ModelError("the network's output has axes that are neither channels nor positions.")
     where = Where("", "output", "")
     order = [a.axis for dim in value.dims for a in dim if a.kind == "c"]
@@ -139,12 +160,11 @@ def positionwise(op: str, views: list[View], channels: tuple[int, ...], dims: tu
     """A node that reads every operand at one position. A shift that all operands share moves behind the node,
     its border with it, so that pads before an activation and after it come to the same."""
     attrs = attrs or {}
+    frame = largest([v.frame for v in views])
+    views = [repeated(v, frame, where) for v in views]
     placed = [v for v in views if v.frame is not None]
     dtype = dtype or views[0].node.dtype
     pixel, condition = any(v.node.pixel for v in views), any(v.node.condition for v in views)
-    frame = placed[0].frame if placed else None
-    if any(v.frame != frame for v in placed):
-        raise UnsupportedOpError(f"{where}: maps of different sizes {sorted({str(v.frame) for v in placed})} meet.")
     node = Node(op, [], frame, channels, dtype, where, keys, attrs, pixel, condition)
     if not placed or all(v.plain for v in placed) or not _shared(views, placed):
         node.inputs = [v.edge for v in views]
@@ -156,6 +176,21 @@ def positionwise(op: str, views: list[View], channels: tuple[int, ...], dims: tu
     if first.outside:
         border = _border(node, views)
     return View(node, dims, frame, first.dy, first.dx, border)
+
+
+def repeated(view: View, frame: tuple[int, int] | None, where: Where) -> View:
+    """A map made of conditions that has one row or one column, repeated over `frame`."""
+    if view.frame is None or frame is None or view.frame == frame:
+        return view
+    node, (height, width) = view.node, view.frame
+    if node.pixel or node.op == "const" or height not in (1, frame[0]) or width not in (1, frame[1]):
+        raise UnsupportedOpError(f"{where}: maps of different sizes {view.frame} and {frame} meet.")
+    if not view.plain:
+        node = Node("map", [view.edge], view.frame, node.channels, node.dtype, where, None, {"fn": "identity"}, False,
+                    node.condition)
+    factors = frame[0] // height, frame[1] // width
+    return View(Node("upsample", [Edge(node)], frame, node.channels, node.dtype, where, None, {"factors": factors},
+                     False, node.condition), view.dims, frame)
 
 
 def _shared(views: list[View], placed: list[View]) -> bool:

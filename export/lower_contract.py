@@ -1,4 +1,4 @@
-"""Products: convolutions and linear layers become taps; products of two fields are attention."""
+"""Products: convolutions and linear layers become taps; products of two fields are attention (`lower_attention`)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Any
 import torch
 
 from pixelsnail_infer.errors import NotCausalError, UnsupportedOpError
+from pixelsnail_infer.export.axes import as_map, kinds_of, solid, spans_keys
 from pixelsnail_infer.export.fields import Edge, Node
-from pixelsnail_infer.export.lower import Flip, Lowering, positionwise
-from pixelsnail_infer.export.lower_elementwise import elementwise, spread
-from pixelsnail_infer.export.lower_windows import pad_window, position_axis
+from pixelsnail_infer.export.lower import Lowering, positionwise
+from pixelsnail_infer.export.lower_attention import flip, mixed, scored, scores, swapped
+from pixelsnail_infer.export.lower_elementwise import elementwise, materialised, spread
+from pixelsnail_infer.export.lower_windows import pad_window
 from pixelsnail_infer.export.trace import TraceNode, Where
 from pixelsnail_infer.export.views import Atom, Dim, View, drop_axes, size_of
 
-__all__ = ["addmm", "baddbmm", "bmm", "convolution", "flip", "mm"]
+__all__ = ["addmm", "baddbmm", "bmm", "convolution", "mm"]
 
 
 def convolution(state: Lowering, item: TraceNode) -> View:
@@ -25,15 +27,20 @@ def convolution(state: Lowering, item: TraceNode) -> View:
         raise UnsupportedOpError(f"{where}: a convolution whose weights depend on pixels or conditions.")
     if transposed or len(stride) != 2 or any(s != 1 for s in stride):
         raise UnsupportedOpError(f"{where}: only plain two-dimensional convolutions of stride 1 are understood here.")
-    if position_axis(view.dims[2]) != 0 or position_axis(view.dims[3]) != 1:
-        if not view.dims[2] and not view.dims[3] and tuple(weight.shape[2:]) == (1, 1) and not any(padding):
+    if view.frame is None:
+        single = not solid(view.dims[2]) and not solid(view.dims[3])
+        if single and tuple(weight.shape[2:]) == (1, 1) and not any(padding):
             weight = _dense(weight, groups)[:, :, 0, 0]
             return linear(merged(view, 1, where), {(0, 0): weight}, bias, None, where)
         view = spread(view, where)
-    view = merged(view, 1, where)
+    found = as_map(view, 2, 3)
+    if found is None:
+        raise UnsupportedOpError(f"{where}: the last two dimensions of a convolution's input are not the rows and the "
+                                 "columns of a map.")
+    view = merged(found, 1, where)
     padding = _both(padding)
     if any(padding):
-        view = pad_window(view, padding, padding, torch.zeros((), dtype=view.node.dtype), where)
+        view = pad_window(view, (2, 3), padding, padding, torch.zeros((), dtype=view.node.dtype), where)
     weight = _dense(weight, groups)
     height, width = view.frame  # type: ignore[misc]
     kh, kw = weight.shape[2:]
@@ -78,12 +85,20 @@ def _dense(weight: torch.Tensor, groups: int) -> torch.Tensor:
 
 def merged(view: View, axis: int, where: Where) -> View:
     """The view with dimension `axis` as its node's only channel axis."""
-    atoms = view.dims[axis]
+    view = materialised(view, axis, where)
+    atoms = solid(view.dims[axis])
     if any(a.kind != "c" for a in atoms):
         raise UnsupportedOpError(f"{where}: the channels of a product are not plain channels ({atoms}).")
+    _refuse_scores(view, where)
     total = size_of(atoms)
     moved = drop_axes(view, [a.axis for a in atoms], where, (total,))
     return replace(moved, dims=_replaced(view.dims, axis, (Atom("c", total, 0),)))
+
+
+def _refuse_scores(view: View, where: Where) -> None:
+    if view.node.keys:
+        raise UnsupportedOpError(f"{where} mixes attention scores or weights of several heads, or uses them outside of "
+                                 "a weighted sum, which is not understood.")
 
 
 def _replaced(dims: tuple[Dim, ...], axis: int, dim: Dim) -> tuple[Dim, ...]:
@@ -93,13 +108,14 @@ def _replaced(dims: tuple[Dim, ...], axis: int, dim: Dim) -> tuple[Dim, ...]:
 
 def _dense_layer(view: View, weight: torch.Tensor, bias: torch.Tensor | None, where: Where) -> View:
     """`view @ weight` over the last dimension; `weight [in, out]`."""
+    _refuse_scores(view, where)
     others = [a for d in view.dims[:-1] for a in d if a.kind == "c"]
-    last = list(view.dims[-1])
+    last = list(solid(view.dims[-1]))
     if any(a.kind != "c" for a in last):
         if any(a.kind in "yx" for a in last) and view.node.pixel:
             raise NotCausalError(f"{where} sums over all positions of the canvas, later pixels included.")
         raise UnsupportedOpError(f"{where} contracts an axis that is not channels.")
-    shape = (*(a.size for a in others), size_of(view.dims[-1]))
+    shape = (*(a.size for a in others), size_of(tuple(last)))
     moved = drop_axes(view, [a.axis for a in (*others, *last)], where, shape)
     count = iter(range(len(others)))
     dims = [tuple(a._replace(axis=next(count)) if a.kind == "c" else a for a in d) for d in view.dims[:-1]]
@@ -148,30 +164,22 @@ def _product(state: Lowering, a: View | torch.Tensor, b: View | torch.Tensor, wh
         assert isinstance(a, View)
         return _dense_layer(a, _single(b, where), None, where)
     if isinstance(a, torch.Tensor):
-        swapped = _dense_layer(_swap(b), _single(a, where).T, None, where)
-        return _swap(swapped)
-    kinds = {x.kind for x in a.dims[-1] if x.size > 1} | {x.kind for x in b.dims[-2] if x.size > 1}
+        return swapped(_dense_layer(swapped(b), _single(a, where).T, None, where))
+    kinds = {*kinds_of(a.dims[-1]), *kinds_of(b.dims[-2])}
+    if spans_keys(a, -1):
+        return mixed(a, b, where)
+    if spans_keys(b, -2):
+        return swapped(mixed(swapped(b), swapped(a), where))
+    if not kinds and not scored(a, b):  # a sum of one product
+        return elementwise("mul", [a, b], where)
     if kinds <= {"c"}:
-        return _keys_product(state, a, b, where)
-    if any(x.kind in "YX" for x in a.dims[-1]):
-        return _mix(a, b, where)
-    if any(x.kind in "YX" for x in b.dims[-2]):
-        return _swap(_mix(_swap(b), _swap(a), where))
+        return scores(state, a, b, where)
+    if "e" in kinds:
+        raise UnsupportedOpError(f"{where} sums over an axis that only repeats one value, which is not understood.")
     for side in (a, b):
         if side.node.keys:
             raise flip(side.node, where)
     raise NotCausalError(f"{where} sums over all positions of the canvas, later pixels included.")
-
-
-def flip(node: Node, where: Where) -> Exception:
-    """The signal that a product above `node` has its keys in its first operand."""
-    stack = [node]
-    while stack:
-        node = stack.pop()
-        if "product" in node.attrs:
-            return Flip(node)
-        stack += [e.source for e in node.inputs if e.source.keys]
-    return UnsupportedOpError(f"{where}: queries and keys cannot be told apart.")
 
 
 def _single(tensor: torch.Tensor, where: Where) -> torch.Tensor:
@@ -181,67 +189,3 @@ def _single(tensor: torch.Tensor, where: Where) -> torch.Tensor:
     if not bool((flat == flat[:1]).all()):
         raise UnsupportedOpError(f"{where}: a product with a constant that differs along the batch.")
     return flat[0]
-
-
-def _swap(view: View) -> View:
-    return replace(view, dims=(*view.dims[:-2], view.dims[-1], view.dims[-2]))
-
-
-def _keys_product(state: Lowering, a: View, b: View, where: Where) -> View:
-    """Scores: `a [.., positions, d] @ b [.., d, positions]`."""
-    number = state.products
-    state.products += 1
-    query, key = (_swap(b), _swap(a)) if number in state.flipped else (a, b)
-    for dim in (query.dims[-2], key.dims[-1]):
-        if [x.kind for x in dim if x.kind != "e"] != ["y", "x"]:
-            raise UnsupportedOpError(f"{where}: a product of two values that is not attention over positions.")
-    q, heads = _headed(query, query.dims[-1], where)
-    k, _ = _headed(key, key.dims[-2], where)
-    node = Node("key_dot", [q.edge, _key_edge(k)], q.frame, q.node.channels[:-1], q.node.dtype, where,
-                k.frame, {"product": number}, q.node.pixel or k.node.pixel, q.node.condition or k.node.condition)
-    keys = (Atom("Y", k.frame[0]), Atom("X", k.frame[1]))  # type: ignore[index]
-    view = View(node, (*heads, query.dims[-2], keys), q.frame)
-    return _swap(view) if number in state.flipped else view
-
-
-def _key_edge(view: View) -> Edge:
-    """An edge that reads all positions."""
-    if view.pool is not None:
-        return Edge(view.node, keys=True, pool=view.pool)
-    if view.plain:
-        return Edge(view.node, keys=True)
-    node = view.node
-    return Edge(Node("map", [view.edge], view.frame, node.channels, node.dtype, node.where, None, {"fn": "identity"},
-                     node.pixel, node.condition), keys=True)
-
-
-def _headed(view: View, width: Dim, where: Where) -> tuple[View, tuple[Dim, ...]]:
-    """The view with channels `(*heads, d)`; the leading dims, renumbered."""
-    lead = view.dims[:-2]
-    heads = [a for d in lead for a in d if a.kind == "c"]
-    inner = [a for a in width if a.kind == "c"]
-    shape = (*(a.size for a in heads), size_of(tuple(inner)))
-    moved = drop_axes(view, [a.axis for a in (*heads, *inner)], where, shape)
-    count = iter(range(len(heads)))
-    dims = tuple(tuple(a._replace(axis=next(count)) if a.kind == "c" else a for a in d) for d in lead)
-    return moved, dims
-
-
-def _mix(a: View, b: View, where: Where) -> View:
-    """Weighted sums: `a [.., positions, keys] @ b [.., positions, d]`, b's positions being the keys."""
-    if [x.kind for x in b.dims[-2] if x.kind != "e"] != ["y", "x"]:
-        if {"Y", "X"} & {x.kind for x in b.dims[-2]}:
-            raise UnsupportedOpError(f"{where}: a product of two attention maps is not understood.")
-        raise UnsupportedOpError(f"{where}: attention weights meet a value that has no positions.")
-    heads = [x for d in a.dims[:-2] for x in d if x.kind == "c"]
-    weights = drop_axes(a, [x.axis for x in heads], where, tuple(x.size for x in heads))
-    values, lead = _headed(b, b.dims[-1], where)
-    if values.node.channels[:-1] != weights.node.channels:
-        raise UnsupportedOpError(f"{where}: attention weights of heads {weights.node.channels} meet values of heads "
-                                 f"{values.node.channels[:-1]}.")
-    if values.frame != a.node.keys:
-        raise UnsupportedOpError(f"{where}: attention over {a.node.keys} keys meets values of {values.frame}.")
-    width = values.node.channels[-1]
-    node = Node("key_mix", [weights.edge, _key_edge(values)], a.frame, values.node.channels,
-                values.node.dtype, where, None, {}, True, a.node.condition or b.node.condition)
-    return View(node, (*lead, a.dims[-2], (Atom("c", width, len(heads)),)), a.frame)

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
+from pixelsnail_infer.export.axes import largest, solid
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lower import Flip, positionwise
 from pixelsnail_infer.export.trace import BatchInt, Where
 from pixelsnail_infer.export.views import Atom, Dim, View, channel_view, drop_axes, regroup, size_of
 
-__all__ = ["align", "constant", "elementwise", "spread"]
+__all__ = ["align", "constant", "elementwise", "materialised", "spread"]
 
 
 def elementwise(fn: str, operands: list[View | torch.Tensor], where: Where, *, params: dict[str, Any] | None = None,
@@ -34,17 +35,37 @@ def align(operands: list[View | torch.Tensor], where: Where
     """Operands as views whose channels broadcast as they stand; the result's dims, channels and keys."""
     rank = max(len(o.dims) if isinstance(o, View) else o.ndim for o in operands)
     operands = [replace(o, dims=((),) * (rank - len(o.dims)) + o.dims) if isinstance(o, View) else o for o in operands]
+    hints = _hints(operands)
     dims: list[Dim] = []
     for axis in range(rank):
         operands, dim = _unify(operands, axis, where)
         dims.append(dim)
     dims = _grow(operands, dims)
     numbered, channels = _number(dims)
-    frame = next((o.frame for o in operands if isinstance(o, View) and o.frame is not None), None)
+    present = [a.kind for d in numbered for a in d]
+    if any(present.count(kind) > 1 for kind in "yxYX"):
+        raise UnsupportedOpError(f"{where} pairs every position with every other one, which is understood of products "
+                                 "(matmul, einsum) only.")
+    numbered = tuple((*d, *(a for a in hints.get(k, ()) if a.kind not in present)) for k, d in enumerate(numbered))
+    frame = largest([o.frame for o in operands if isinstance(o, View)])
     keys = next((o.node.keys for o in operands if isinstance(o, View) and o.node.keys), None)
     views = [_fit(o, numbered, channels, where) if isinstance(o, View)
              else constant(o, numbered, len(channels), frame, keys, where) for o in operands]
     return views, numbered, channels, keys
+
+
+def _hints(operands: list[View | torch.Tensor]) -> dict[int, list[Atom]]:
+    """Where position and key axes of size 1 stand, by dimension: each kind where the first operand has it."""
+    found: dict[int, list[Atom]] = {}
+    known: set[str] = set()
+    for view in operands:
+        if isinstance(view, View):
+            own = [(k, a) for k, d in enumerate(view.dims) for a in d if a.kind in "yxYX" and a.size == 1]
+            for k, atom in own:
+                if atom.kind not in known:
+                    found.setdefault(k, []).append(atom)
+            known.update(a.kind for _, a in own)
+    return found
 
 
 def _unify(operands: list[View | torch.Tensor], axis: int, where: Where
@@ -52,9 +73,9 @@ def _unify(operands: list[View | torch.Tensor], axis: int, where: Where
     """One dimension's atoms, the operands adapted where they cut or place it differently."""
     dim: Dim = ()
     for number, other in enumerate(operands):
-        if not isinstance(other, View) or not any(a.size > 1 or a.kind in "byx" for a in other.dims[axis]):
+        if not isinstance(other, View) or not solid(other.dims[axis]):
             continue
-        atoms = other.dims[axis]
+        atoms = solid(other.dims[axis])
         if all(a.kind == "e" for a in atoms):
             dim = dim or atoms
         elif not dim or all(a.kind == "e" for a in dim):
@@ -66,25 +87,25 @@ def _unify(operands: list[View | torch.Tensor], axis: int, where: Where
             finer = dim if len(dim) >= len(atoms) else atoms
             sizes: list[int | BatchInt] = [a.size for a in finer]
             operands = [_cut(o, axis, sizes, where) if isinstance(o, View) else o for o in operands]
-            dim = next(o.dims[axis] for o in operands if isinstance(o, View) and size_of(o.dims[axis]) > 1)
-            if _kinds(dim) != _kinds(operands[number].dims[axis]):  # type: ignore[union-attr]
+            dim = next(solid(o.dims[axis]) for o in operands if isinstance(o, View) and size_of(o.dims[axis]) > 1)
+            if _kinds(dim) != _kinds(solid(operands[number].dims[axis])):  # type: ignore[union-attr]
                 raise UnsupportedOpError(f"{where}: operands whose axes do not match ({dim} and {atoms}).")
     return operands, dim
 
 
 def _kinds(dim: Dim) -> list[tuple[str, int]]:
-    return [(a.kind, a.size) for a in dim if a.size > 1 or a.kind == "b"]
+    return [(a.kind, a.size) for a in dim]
 
 
 def _cut(view: View, axis: int, sizes: list[int | BatchInt], where: Where) -> View:
     """Cut one dimension's channel axis into `sizes`, if it is one axis of that total."""
-    dim = view.dims[axis]
+    dim = solid(view.dims[axis])
     if len(dim) != 1 or dim[0].kind != "c" or dim[0].size != math.prod(int(s) for s in sizes if isinstance(s, int)):
         return view
-    flat = [s for d in view.dims[:axis] for s in _plain(d)] + sizes
-    flat += [s for d in view.dims[axis + 1:] for s in _plain(d)]
+    plain = [_plain(solid(d)) for d in view.dims]
+    flat = [s for d in plain[:axis] for s in d] + sizes + [s for d in plain[axis + 1:] for s in d]
     cut = regroup(view, flat, where)
-    counts = [len(_plain(d)) for d in view.dims]
+    counts = [len(d) for d in plain]
     counts[axis] = len(sizes)
     dims, start = [], 0
     for count in counts:
@@ -117,8 +138,6 @@ def _number(dims: list[Dim]) -> tuple[tuple[Dim, ...], tuple[int, ...]]:
         atoms = []
         for atom in dim:
             if atom.kind == "c":
-                if atom.size == 1:
-                    continue
                 atom = atom._replace(axis=len(channels))
                 channels.append(atom.size)
             atoms.append(atom)
@@ -149,60 +168,52 @@ def _fit(view: View, dims: tuple[Dim, ...], channels: tuple[int, ...], where: Wh
 def constant(tensor: torch.Tensor, dims: tuple[Dim, ...], rank: int, frame: tuple[int, int] | None,
              keys: tuple[int, int] | None, where: Where) -> View:
     """A constant laid out like `dims`: `[h, w, *channels]` if it varies over positions, keys last."""
-    shape: list[int] = []
-    order: list[tuple[int, int]] = []
     tensor = tensor.reshape((1,) * (len(dims) - tensor.ndim) + tuple(tensor.shape))
-    place = {"y": -2, "x": -1, "Y": 1000, "X": 1001}
+    sizes: list[int] = []
+    place: dict[tuple[str, int], int] = {}
     for axis, dim in enumerate(dims):
         whole = tensor.shape[axis] > 1
-        for atom in dim:
-            if atom.kind == "e":
-                continue
-            order.append((place.get(atom.kind, atom.axis), len(shape)))
-            shape.append(atom.size if whole and atom.kind != "b" else 1)
-        if not any(a.kind != "e" for a in dim) and whole:
+        atoms = [a for a in solid(dim) if a.kind != "e"]
+        if whole and not atoms:
             raise UnsupportedOpError(f"{where}: a constant of shape {tuple(tensor.shape)} cannot be placed.")
-    tensor = tensor.reshape(shape)
-    kinds = [a.kind for d in dims for a in d if a.kind != "e"]
-    batch = kinds.index("b") if "b" in kinds else None
-    present = {place_ for place_, k in order if k != batch}
-    tensor = tensor.permute(*[k for _, k in sorted(order) if k != batch],
-                            *([batch] if batch is not None else []))
-    if batch is not None:
-        tensor = tensor.squeeze(-1)
-    varies = any(tensor.shape[k] > 1 for k in range(len({-2, -1} & present)))
-    if {-2, -1} <= present and not varies:
-        tensor = tensor.reshape(tensor.shape[2:])
-    elif len({-2, -1} & present) == 1 and varies:
-        raise UnsupportedOpError(f"{where}: a constant varies along one position axis only of its operand.")
-    own_keys = None
-    if {1000, 1001} <= present:
-        tensor = tensor.flatten(-2) if tensor.shape[-2] == tensor.shape[-1] == 1 else _flat_keys(tensor, keys)
-        own_keys = keys if tensor.shape[-1] > 1 else None
-        tensor = tensor if own_keys else tensor.squeeze(-1)
-    own_frame = frame if varies else None
-    lead = 2 if own_frame else 0
-    if own_frame:
-        tensor = tensor.expand(*own_frame, *tensor.shape[2:])
-    channels = tuple(tensor.shape[lead:lead + rank])
-    node = Node("const", [], own_frame, channels, tensor.dtype, where, own_keys, {"value": tensor})
-    return View(node, dims, own_frame)
+        for atom in atoms:
+            place[atom.kind, atom.axis if atom.kind == "c" else 0] = len(sizes)
+            sizes.append(atom.size if whole and atom.kind != "b" else 1)
+    tensor = tensor.reshape(sizes)
+    wanted = [("y", 0), ("x", 0), *(("c", k) for k in range(rank)), ("Y", 0), ("X", 0)]
+    found = [place[key] for key in wanted if key in place]
+    tensor = tensor.permute([*found, *(k for k in range(tensor.ndim) if k not in found)])  # what is left: the batch
+    every = iter(tensor.shape)
+    tensor = tensor.reshape([next(every) if key in place else 1 for key in wanted])  # [h, w, *channels, kh, kw]
+    varies, keyed = max(tensor.shape[:2]) > 1, max(tensor.shape[-2:]) > 1
+    tensor = tensor.expand(*(frame if varies and frame else (1, 1)), *tensor.shape[2:2 + rank],
+                           *(keys if keyed and keys else (1, 1)))
+    tensor = tensor.flatten(-2) if keyed else tensor[..., 0, 0]
+    tensor = tensor if varies else tensor[0, 0]
+    node = Node("const", [], frame if varies else None, tuple(tensor.shape[2 * varies:2 * varies + rank]), tensor.dtype,
+                where, keys if keyed else None, {"value": tensor})
+    return View(node, dims, node.frame)
 
 
-def _flat_keys(tensor: torch.Tensor, keys: tuple[int, int] | None) -> torch.Tensor:
-    if keys is None:
-        return tensor.flatten(-2)
-    return tensor.expand(*tensor.shape[:-2], *keys).flatten(-2)
+def materialised(view: View, axis: int, where: Where) -> View:
+    """The view with dimension `axis` as channels where it only repeats one value."""
+    dim = solid(view.dims[axis])
+    if not dim or any(a.kind != "e" for a in dim):
+        return view
+    sizes = [1] * len(view.dims)
+    sizes[axis] = size_of(dim)
+    once = replace(view, dims=tuple(() if k == axis else d for k, d in enumerate(view.dims)))
+    return elementwise("mul", [once, torch.ones(sizes, dtype=view.node.dtype)], where)
 
 
 def spread(view: View, where: Where) -> View:
     """A vector whose last two axes are laid out over positions (a linear layer's output viewed as a map)."""
-    if view.frame is not None or any(a.kind not in "ce" for d in view.dims[-2:] for a in d):
+    if view.frame is not None or any(a.kind not in "ce" for d in view.dims[-2:] for a in solid(d)):
         raise UnsupportedOpError(f"{where}: a value's channels meet another value's rows or columns.")
     if view.node.pixel:
         raise Flip(view.node) if "product" in view.node.attrs else UnsupportedOpError(
             f"{where}: a value that depends on pixels has its channels laid out over positions.")
-    *others, height, width = ([a for a in d if a.kind == "c"] for d in view.dims)
+    *others, height, width = ([a for a in solid(d) if a.kind == "c"] for d in view.dims)
     frame = (size_of(tuple(height)), size_of(tuple(width)))
     rest = [a for atoms in others for a in atoms]
     shape = (*(a.size for a in rest), *frame)
@@ -210,5 +221,5 @@ def spread(view: View, where: Where) -> View:
     node = Node("spread", [Edge(channel_view(moved.node, where, shape))], frame, shape[:-2], view.node.dtype, where,
                 None, {}, False, view.node.condition)
     kept = iter(range(len(rest)))
-    dims = tuple(tuple(a._replace(axis=next(kept)) if a.kind == "c" else a for a in d) for d in view.dims[:-2])
+    dims = tuple(tuple(a._replace(axis=next(kept)) if a.kind == "c" else a for a in solid(d)) for d in view.dims[:-2])
     return View(node, (*dims, (Atom("y", frame[0]),), (Atom("x", frame[1]),)), frame)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
-from pixelsnail_infer.export.lower import Lowering, positionwise
+from pixelsnail_infer.export.axes import kinds_of, largest, position_axis, solid, with_axes
+from pixelsnail_infer.export.lower import Lowering, positionwise, repeated
 from pixelsnail_infer.export.lower_elementwise import constant
-from pixelsnail_infer.export.lower_windows import pad_window, position_axis
+from pixelsnail_infer.export.lower_windows import pad_window
 from pixelsnail_infer.export.trace import BatchInt, TraceNode, Where
 from pixelsnail_infer.export.views import Atom, Dim, View, drop_axes, regroup, size_of
 
-__all__ = ["chunk", "concatenate", "expand", "narrow", "pad", "permute", "reshape", "select", "slice_",
+__all__ = ["chunk", "concatenate", "expand", "narrow", "pad", "permute", "repeat", "reshape", "select", "slice_",
            "split", "squeeze", "stack", "transpose", "unbind", "unsqueeze"]
 
 
@@ -55,38 +57,69 @@ def _droppable(dim: Dim) -> bool:
 
 def expand(state: Lowering, item: TraceNode) -> View:
     view, sizes = state.get(item.args[0]), item.args[1]
-    dims = [()] * (len(sizes) - len(view.dims)) + list(view.dims)
+    view = replace(view, dims=((),) * (len(sizes) - len(view.dims)) + view.dims)
     for axis, size in enumerate(sizes):
-        if isinstance(size, int) and size > 1 and size_of(dims[axis]) == 1:
-            dims[axis] = (Atom("e", size),)
-    return replace(view, dims=tuple(dims))
+        if not isinstance(size, int) or size <= 1 or size_of(view.dims[axis]) > 1:
+            continue
+        place = None if view.node.pixel else position_axis(view, axis)
+        if place is None:
+            view = replace(view, dims=(*view.dims[:axis], (Atom("e", size),), *view.dims[axis + 1:]))
+        else:  # the one row or column of a condition's map
+            assert view.frame is not None
+            frame, axes = ((size, view.frame[1]), (axis, None)) if place == 0 else ((view.frame[0], size), (None, axis))
+            view = repeated(view, frame, item.where)
+            view = replace(view, dims=with_axes(view.dims, axes, frame))
+    return view
+
+
+def repeat(state: Lowering, item: TraceNode) -> View:
+    """Copies side by side: of an axis of one element it is `expand`, of channels a concatenation."""
+    view, counts = state.get(item.args[0]), item.args[1]
+    view = replace(view, dims=((),) * (len(counts) - len(view.dims)) + view.dims)
+    sizes = [c if size_of(d) == 1 else 1 for c, d in zip(counts, view.dims, strict=True)]
+    copied = expand(state, TraceNode("expand", (item.args[0], sizes), {}, item.outputs, item.where))
+    for axis, (count, size) in enumerate(zip(counts, sizes, strict=True)):
+        if count != size:
+            copied = join([copied] * count, axis, item.where)
+    return copied
 
 
 def pad(state: Lowering, item: TraceNode) -> View:
     view, amounts = state.get(item.args[0]), item.args[1]
     value = float(item.args[2]) if len(item.args) > 2 else 0.0
     low, high = [0, 0], [0, 0]
+    axes: list[int | None] = [None, None]
     for k in range(len(amounts) // 2):
         before, after = amounts[2 * k], amounts[2 * k + 1]
         if not before and not after:
             continue
         place = len(view.dims) - 1 - k
-        axis = position_axis(view.dims[place])
+        axis = position_axis(view, place)
         if axis is None:
             view = _pad_channels(view, place, (before, after), value, item.where)
         else:
-            low[axis], high[axis] = before, after
+            axes[axis], low[axis], high[axis] = place, before, after
+    if axes == [None, None]:
+        return view
     border = torch.tensor(value, dtype=view.node.dtype)
-    return pad_window(view, (low[0], low[1]), (high[0], high[1]), border, item.where)
+    return pad_window(view, (axes[0], axes[1]), (low[0], low[1]), (high[0], high[1]), border, item.where)
 
 
 def _pad_channels(view: View, axis: int, amounts: tuple[int, int], value: float, where: Where) -> View:
     """Constant channels before and after."""
-    if min(amounts) < 0 or any(a.kind != "c" for a in view.dims[axis]):
+    if min(amounts) < 0 or any(a.kind != "c" for a in solid(view.dims[axis])):
         raise UnsupportedOpError(f"{where} pads an axis that is neither rows, columns nor channels.")
     sizes = [1] * len(view.dims)
     fill = [torch.full((*sizes[:axis], n, *sizes[axis + 1:]), value, dtype=view.node.dtype) for n in amounts]
     return join([*([fill[0]] if amounts[0] else []), view, *([fill[1]] if amounts[1] else [])], axis, where)
+
+
+def _widened(view: View, axis: int, place: int, amounts: tuple[int, int], border: torch.Tensor, where: Where) -> View:
+    """The view with `amounts` of rows (place 0) or columns (1), dimension `axis`, added before and after."""
+    low, high = amounts
+    if place == 0:
+        return pad_window(view, (axis, None), (low, 0), (high, 0), border, where)
+    return pad_window(view, (None, axis), (0, low), (0, high), border, where)
 
 
 def narrow(view: View, axis: int, start: int, size: int, where: Where) -> View:
@@ -95,12 +128,11 @@ def narrow(view: View, axis: int, start: int, size: int, where: Where) -> View:
     total = size_of(dim)
     if start == 0 and size == total:
         return view
-    place = position_axis(dim)
+    place = position_axis(view, axis)
     if place is not None:
-        low, high = [0, 0], [0, 0]
-        low[place], high[place] = -start, start + size - total
-        return pad_window(view, (low[0], low[1]), (high[0], high[1]), torch.zeros((), dtype=view.node.dtype), where)
-    kinds = [a for a in dim if a.kind != "e"]
+        zero = torch.zeros((), dtype=view.node.dtype)
+        return _widened(view, axis, place, (-start, start + size - total), zero, where)
+    kinds = [a for a in solid(dim) if a.kind != "e"]
     if any(a.kind != "c" for a in kinds):
         raise UnsupportedOpError(f"{where} cuts along flattened positions or keys, which is not understood.")
     if not kinds:
@@ -117,7 +149,7 @@ def narrow(view: View, axis: int, start: int, size: int, where: Where) -> View:
     return positionwise("slice", [view], tuple(channels), tuple(dims), where, attrs=attrs, keys=view.node.keys)
 
 
-def slice_(state: Lowering, item: TraceNode) -> View:
+def slice_(state: Lowering, item: TraceNode) -> View | torch.Tensor:
     view = state.get(item.args[0])
     axis = item.args[1] if len(item.args) > 1 else 0
     start = item.args[2] if len(item.args) > 2 and item.args[2] is not None else 0
@@ -130,15 +162,18 @@ def slice_(state: Lowering, item: TraceNode) -> View:
         raise UnsupportedOpError(f"{item.where} cuts along the batch.")
     total = size_of(view.dims[axis])
     start, stop = min(start + total if start < 0 else start, total), min(stop + total if stop < 0 else stop, total)
-    if step != 1 or stop <= start:
+    if step != 1:
         raise UnsupportedOpError(f"{item.where} takes every {step}th entry of {start}:{stop}, which is not understood.")
+    if stop <= start:  # nothing at all, as of the rows above the first one: a constant
+        sizes = [size_of(d) for d in view.dims]
+        return torch.empty([0 if k == axis else size for k, size in enumerate(sizes)], dtype=view.node.dtype)
     return narrow(view, axis, start, stop - start, item.where)
 
 
 def select(state: Lowering, item: TraceNode) -> View:
     view, axis, index = state.get(item.args[0]), item.args[1], item.args[2]
     axis %= len(view.dims)
-    if any(a.kind in "byxYX" for a in view.dims[axis]):
+    if any(a.kind in "byxYX" for a in solid(view.dims[axis])):
         raise UnsupportedOpError(f"{item.where} selects one entry along the batch or the positions.")
     cut = narrow(view, axis, index % size_of(view.dims[axis]), 1, item.where)
     return replace(cut, dims=(*cut.dims[:axis], *cut.dims[axis + 1:]))
@@ -182,56 +217,49 @@ def concatenate(state: Lowering, item: TraceNode) -> View:
     parts = state.get(item.args[0])
     rank = next(len(p.dims) for p in parts if isinstance(p, View))
     axis = (item.args[1] if len(item.args) > 1 else 0) % rank
-    return join(parts, axis, item.where)
+    return join([p for p in parts if isinstance(p, View) or p.numel()], axis, item.where)
 
 
 def join(parts: Sequence[View | torch.Tensor], axis: int, where: Where) -> View:
     """Concatenate along dimension `axis`: channels are joined; a constant along rows or columns is a pad."""
     first = next(p for p in parts if isinstance(p, View))
-    place = position_axis(first.dims[axis])
+    place = position_axis(first, axis)
     if place is not None:
         return _join_positions(parts, axis, place, where)
+    frame = largest([p.frame for p in parts if isinstance(p, View)])
+    first = next(p for p in parts if isinstance(p, View) and p.frame == frame)
     views = [_joinable(p, first, axis, where) for p in parts]
     total = sum(v.node.channels[0] for v in views)
     rest = views[0].node.channels[1:]
     if any(v.node.channels[1:] != rest for v in views):
         raise UnsupportedOpError(f"{where} joins values whose other axes differ.")
-    frame = next((v.frame for v in views if v.frame is not None), None)
-    if frame is not None and first.frame is None:
-        first = next(v for v, p in zip(views, parts, strict=True) if v.frame is not None and isinstance(p, View))
     return positionwise("cat", views, (total, *rest), _joined_dims(first, axis, total), where, attrs={"axis": 0},
                         keys=first.node.keys)
 
 
 def _joined_dims(view: View, axis: int, size: int) -> tuple[Dim, ...]:
     """The dims of a value whose channel axis 0 is dimension `axis` and whose others follow in order."""
-    count = 0
-    dims: list[Dim] = []
-    for k, dim in enumerate(view.dims):
-        if k == axis:
-            dims.append((Atom("c", size, 0),))
-            continue
-        atoms = []
-        for atom in dim:
-            if atom.kind == "c":
-                count += 1
-                atom = atom._replace(axis=count)
-            atoms.append(atom)
-        dims.append(tuple(atoms))
+    numbers = itertools.count(1)
+    dims = [tuple(a._replace(axis=next(numbers)) if a.kind == "c" else a for a in dim if a.kind != "c" or a.size > 1)
+            if k != axis else (Atom("c", size, 0),) for k, dim in enumerate(view.dims)]
     return tuple(dims)
+
+
+def _others(view: View, axis: int) -> list[Atom]:
+    """The channel axes of all dimensions but one, in order."""
+    return [a for k, d in enumerate(view.dims) if k != axis for a in solid(d) if a.kind == "c"]
 
 
 def _joinable(part: View | torch.Tensor, like: View, axis: int, where: Where) -> View:
     """One part with channels `(joined, *others)`."""
     if isinstance(part, torch.Tensor):
         dims = _joined_dims(like, axis, part.shape[axis])
-        rank = 1 + sum(a.kind == "c" for k, d in enumerate(like.dims) for a in d if k != axis)
-        return constant(part, dims, rank, like.frame, like.node.keys, where)
-    if any(a.kind not in "c" for a in part.dims[axis]):
+        return constant(part, dims, 1 + len(_others(like, axis)), like.frame, like.node.keys, where)
+    if any(kind != "c" for kind in kinds_of(part.dims[axis])):
         raise UnsupportedOpError(f"{where} joins along the batch, keys or flattened positions, which is not "
                                  "understood.")
-    own = list(part.dims[axis])
-    rest = [a for k, d in enumerate(part.dims) if k != axis for a in d if a.kind == "c"]
+    own = [a for a in part.dims[axis] if a.kind == "c"]
+    rest = _others(part, axis)
     shape = (size_of(part.dims[axis]), *(a.size for a in rest))
     moved = drop_axes(part, [a.axis for a in (*own, *rest)], where, shape)
     return replace(moved, dims=_joined_dims(part, axis, shape[0]))
@@ -249,8 +277,6 @@ def _join_positions(parts: Sequence[View | torch.Tensor], axis: int, place: int,
             if not bool((const == const.flatten()[0]).all()):
                 raise UnsupportedOpError(f"{where} joins a map with a constant that is not uniform along its rows "
                                          "or columns.")
-            amounts = [[0, 0], [0, 0]]
-            amounts[side][place] = const.shape[axis]
-            low, high = (amounts[0][0], amounts[0][1]), (amounts[1][0], amounts[1][1])
-            view = pad_window(view, low, high, const.flatten()[0].to(view.node.dtype), where)
+            amounts = (const.shape[axis], 0) if side == 0 else (0, const.shape[axis])
+            view = _widened(view, axis, place, amounts, const.flatten()[0].to(view.node.dtype), where)
     return view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import torch
 
 from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
-from pixelsnail_infer.export import lower_contract, lower_layout
+from pixelsnail_infer.export import lower_attention, lower_contract, lower_layout
+from pixelsnail_infer.export.axes import as_map, kinds_of, solid, spans_keys, with_axes
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lower import Lowering, positionwise
 from pixelsnail_infer.export.lower_elementwise import elementwise
@@ -55,6 +57,12 @@ def _map(fn: str, count: int, result: torch.dtype | None = None, **defaults: Any
         return elementwise(fn, operands, item.where, params=params, dtype=result)
 
     return handle
+
+
+def _mul(state: Lowering, item: TraceNode) -> View:
+    a, b = (state.get(v) for v in item.args[:2])
+    scores = lower_attention.outer(state, a, b, item.where) if isinstance(a, View) and isinstance(b, View) else None
+    return scores if scores is not None else _map("mul", 2)(state, item)
 
 
 def _clamp(low: float | None, high: float | None) -> Handler:
@@ -106,6 +114,8 @@ def _batch_norm(state: Lowering, item: TraceNode) -> list[Any]:
     x, weight, bias, mean, variance = (state.get(a) for a in item.args[:5])
     training = item.args[5] if item.op == "native_batch_norm" else False
     if training or mean is None:
+        if any(a.kind == "b" for a in x.dims[1]):  # instance norm: images and channels as one axis of channels
+            raise NotCausalError(f"{item.where} works over all positions of the canvas, later pixels included.")
         raise UnsupportedOpError(f"{item.where} uses the statistics of the batch; put the layer in eval mode, with "
                                  "running statistics.")
     scale = torch.rsqrt(variance + item.args[-1]) * (weight if weight is not None else 1)
@@ -154,22 +164,25 @@ def _nan_to_num(state: Lowering, item: TraceNode) -> View:
 
 def _softmax(state: Lowering, item: TraceNode) -> View:
     view, axis = state.get(item.args[0]), item.args[1] % len(state.get(item.args[0]).dims)
-    kinds = {a.kind for a in view.dims[axis] if a.size > 1}
-    if kinds <= {"Y", "X"} and kinds:
+    kinds = kinds_of(view.dims[axis])
+    if spans_keys(view, axis):
         weights = positionwise("key_softmax", [view], view.node.channels, view.dims, item.where, keys=view.node.keys)
         return _without_nan(weights, item) if "safe" in item.op else weights
     _refuse_positions(view, axis, item)
-    if len(view.dims[axis]) != 1:
+    if len(kinds) > 1:
         raise UnsupportedOpError(f"{item.where} works over several channel axes at once, which is not understood.")
-    op = "log_softmax" if "log" in item.op else "softmax"
-    return positionwise(op, [view], view.node.channels, view.dims, item.where,
-                        attrs={"axis": view.dims[axis][0].axis}, keys=view.node.keys)
+    log = "log" in item.op
+    if not kinds:  # over a single number: 1, and the logarithm 0
+        none = elementwise("sub", [view, view], item.where)
+        return none if log else elementwise("exp", [none], item.where)
+    return positionwise("log_softmax" if log else "softmax", [view], view.node.channels, view.dims, item.where,
+                        attrs={"axis": next(a.axis for a in view.dims[axis] if a.size > 1)}, keys=view.node.keys)
 
 
 def _refuse_positions(view: View, axis: int, item: TraceNode) -> None:
-    kinds = {a.kind for a in view.dims[axis]}
+    kinds = set(kinds_of(view.dims[axis]))
     if kinds & {"y", "x"} and view.node.keys:
-        raise lower_contract.flip(view.node, item.where)
+        raise lower_attention.flip(view.node, item.where)
     if kinds & {"y", "x"} and view.node.pixel:
         raise NotCausalError(f"{item.where} works over all positions of the canvas, later pixels included.")
     if kinds - {"c"}:
@@ -190,14 +203,14 @@ def _reduce(fn: str) -> Handler:
 
 
 def _reduce_axis(fn: str, view: View, axis: int, keep: bool, item: TraceNode) -> View:
-    kinds = {a.kind for a in view.dims[axis] if a.size > 1}
+    kinds = set(kinds_of(view.dims[axis]))
     dims = (*view.dims[:axis], *(((),) if keep else ()), *view.dims[axis + 1:])
     if kinds and kinds <= {"Y", "X"}:
         return positionwise("key_reduce", [view], view.node.channels, dims, item.where, attrs={"fn": fn})
     if not kinds:
         return replace(view, dims=dims)
     _refuse_positions(view, axis, item)
-    for atom in sorted(view.dims[axis], key=lambda a: -a.axis):
+    for atom in sorted(solid(view.dims[axis]), key=lambda a: -a.axis):
         channels = tuple(s for k, s in enumerate(view.node.channels) if k != atom.axis)
         dims = tuple(tuple(a._replace(axis=a.axis - (a.axis > atom.axis)) if a.kind == "c" else a
                            for a in d if a != atom) for d in view.dims)
@@ -209,7 +222,7 @@ def _reduce_axis(fn: str, view: View, axis: int, keep: bool, item: TraceNode) ->
 
 def _embedding(state: Lowering, item: TraceNode) -> View:
     weight, view = state.get(item.args[0]), state.get(item.args[1])
-    if isinstance(weight, View) or view.node.channels:
+    if isinstance(weight, View) or math.prod(view.node.channels) != 1:
         raise UnsupportedOpError(f"{item.where}: only plain embeddings of codes or labels are understood.")
     width = weight.shape[1]
     return positionwise("embedding", [view], (width,), (*view.dims, (Atom("c", width, 0),)), item.where,
@@ -218,10 +231,11 @@ def _embedding(state: Lowering, item: TraceNode) -> View:
 
 def _upsample(state: Lowering, item: TraceNode) -> View:
     view = state.get(item.args[0])
-    if view.node.pixel or view.frame is None or not view.plain:
+    found = as_map(view, -2, -1)
+    if view.node.pixel or found is None or found.frame is None or not found.plain:
         raise UnsupportedOpError(f"{item.where}: only maps made from conditions can be upsampled.")
     scales = [a for a in item.args[1:] if a is not None]
-    h, w = view.frame
+    h, w = found.frame
     if isinstance(scales[0][0], int) and len(scales) == 1:
         sy, sx = scales[0][0] / h, scales[0][1] / w
     else:
@@ -231,9 +245,7 @@ def _upsample(state: Lowering, item: TraceNode) -> View:
     frame = (h * int(sy), w * int(sx))
     node = Node("upsample", [Edge(view.node)], frame, view.node.channels, view.node.dtype, item.where, None,
                 {"factors": (int(sy), int(sx))}, False, view.node.condition)
-    sizes = {"y": frame[0], "x": frame[1]}
-    dims = tuple(tuple(a._replace(size=sizes.get(a.kind, a.size)) for a in d) for d in view.dims)
-    return View(node, dims, frame)
+    return View(node, with_axes(found.dims, (-2, -1), frame), frame)
 
 
 HANDLERS: dict[str, Handler] = {
@@ -241,12 +253,13 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("view", "_unsafe_view", "reshape"), lower_layout.reshape),
     "permute": lower_layout.permute, "transpose": lower_layout.transpose, "t": lower_layout.transpose,
     "unsqueeze": lower_layout.unsqueeze, "squeeze": lower_layout.squeeze, "expand": lower_layout.expand,
+    "repeat": lower_layout.repeat,
     "constant_pad_nd": lower_layout.pad, "slice": lower_layout.slice_, "select": lower_layout.select,
     "split": lower_layout.split, "split_with_sizes": lower_layout.split, "chunk": lower_layout.chunk,
     "unbind": lower_layout.unbind, "cat": lower_layout.concatenate, "stack": lower_layout.stack,
     "convolution": lower_contract.convolution, "mm": lower_contract.mm, "addmm": lower_contract.addmm,
     "bmm": lower_contract.bmm, "baddbmm": lower_contract.baddbmm, "_to_copy": _cast,
-    **{fn: _map(fn, 2) for fn in ("add", "sub", "mul", "div", "maximum", "minimum")}, "rsub": _rsub,
+    **{fn: _map(fn, 2) for fn in ("add", "sub", "div", "maximum", "minimum")}, "rsub": _rsub, "mul": _mul,
     **{fn: _map(fn, 2, torch.bool) for fn in ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or")},
     "bitwise_and": _map("logical_and", 2, torch.bool), "bitwise_or": _map("logical_or", 2, torch.bool),
     **dict.fromkeys(("logical_not", "bitwise_not"), _map("logical_not", 1, torch.bool)),

@@ -1,7 +1,8 @@
 """How a traced tensor's dimensions are made of axes: batch, row, column, key row, key column and channels.
 
 A traced tensor is a `View` of a node: every dimension is a product of atoms, and its positions are a window on the
-node's frame. Permutes, views and transposes regroup atoms and move no data; pads and slices move the window.
+node's frame. Permutes, views and transposes regroup atoms and move no data; pads and slices move the window. Atoms of
+size 1 are hints only (see `axes`).
 """
 
 from __future__ import annotations
@@ -86,41 +87,52 @@ def channel_view(node: Node, where: Where, shape: tuple[int, ...]) -> Node:
 def regroup(view: View, target: list[int | BatchInt], where: Where) -> View:
     """The view with its flat sequence of atoms cut into dimensions of the target sizes, channel axes split."""
     atoms = [a for dim in view.dims for a in dim]
+    left = list(enumerate(a for a in atoms if a.size > 1 or a.kind == "b"))
+    spans: list[list[int]] = [[] for _ in left]  # the dimensions that each of them is in
     target = _fill(atoms, target, where)
-    dims: list[Dim] = []
+    dims: list[list[Atom]] = [[] for _ in target]
     cut = False  # whether a channel axis had to be split
     for number, size in enumerate(target):
-        dim: list[Atom] = []
         want, batch = (size.factor, True) if isinstance(size, BatchInt) else (size, False)
-        while want > 1 or batch or _takes_unit(atoms, dim, target[number + 1:]):
-            if not atoms:
+        while want > 1 or batch:
+            if not left:
                 raise UnsupportedOpError(f"{where}: a reshape to {target} that mixes axes is not understood.")
-            atom = atoms.pop(0)
+            index, atom = left.pop(0)
             if atom.kind == "b":
                 batch = False
             elif want % atom.size == 0:
                 want //= atom.size
             elif atom.kind == "c" and atom.size % want == 0:
-                first, rest = atom._replace(size=want), atom._replace(size=atom.size // want)
-                cut = True
-                atoms.insert(0, rest)
-                atom, want = first, 1
+                left.insert(0, (index, atom._replace(size=atom.size // want)))
+                atom, want, cut = atom._replace(size=want), 1, True
             else:
                 raise UnsupportedOpError(f"{where}: this reshape splits rows or columns, which is not understood.")
-            dim.append(atom)
-        dims.append(tuple(dim))
-    if any(a.size != 1 and a.kind != "b" for a in atoms):
+            spans[index].append(number)
+            dims[number].append(atom)
+    if left:
         raise UnsupportedOpError(f"{where}: a reshape to {target} that mixes axes is not understood.")
-    if atoms and dims:
-        dims[-1] = (*dims[-1], *(a for a in atoms if a.kind in "yxYX"))
-    return _renumber(view, tuple(dims), where) if cut else replace(view, dims=tuple(dims))
+    _hint(atoms, spans, dims)
+    found = tuple(tuple(dim) for dim in dims)
+    return _renumber(view, found, where) if cut else replace(view, dims=found)
 
 
-def _takes_unit(atoms: list[Atom], dim: list[Atom], later: list[int | BatchInt]) -> bool:
-    """Whether a position axis of size 1 goes here: into a dimension of its own if there is one, else to its sibling."""
-    units = next((k for k, a in enumerate(atoms) if a.size != 1 or a.kind not in "yxYX"), len(atoms))
-    ones = next((k for k, size in enumerate(later) if size != 1), len(later))
-    return units > ones and (not dim or any(a.kind in "yxYX" for a in dim))
+def _hint(atoms: list[Atom], spans: list[list[int]], dims: list[list[Atom]]) -> None:
+    """Put position and key axes of size 1 back, from the last to the first: each into a dimension of its own if there
+    is one between the larger axes that it stands between, else beside its sibling."""
+    free = [number for number, dim in enumerate(dims) if not dim]
+    index, after = len(spans), len(dims) - 1
+    for atom in reversed(atoms):
+        if atom.size > 1 or atom.kind == "b":
+            index -= 1
+            after = spans[index][0]
+        elif atom.kind in "yxYX":
+            before = spans[index - 1][-1] if index else 0
+            room = [number for number in free if before <= number <= after]
+            behind = not room and atom.kind in "xX"
+            after = room[-1] if room else before if behind else after
+            free = [number for number in free if number != after]
+            larger = [k for k, a in enumerate(dims[after]) if a.size > 1 or a.kind == "b"]
+            dims[after].insert(larger[-1] + 1 if behind and larger else 0, atom)
 
 
 def _fill(atoms: list[Atom], target: list[int | BatchInt], where: Where) -> list[int | BatchInt]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pixelsnail_infer.distributions import Distribution
 from pixelsnail_infer.export.trace import InputSpec
 
 LEVELS, WIDTH = 5, 6
@@ -35,6 +36,7 @@ class Network:
     error: type[Exception] | None = None
     says: tuple[str, ...] = ()
     pixels: Callable[[Shape], InputSpec] = lambda shape: InputSpec("pixels", shape, torch.int64, LEVELS)
+    distribution: Distribution | None = None  # of pixels that are numbers
 
     def module(self, shape: Shape) -> nn.Module:
         """A module with random weights (the same at every call), float64, in eval mode."""

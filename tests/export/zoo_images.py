@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pixelsnail_infer.distributions import LogisticMixture
 from pixelsnail_infer.export.trace import InputSpec
 
 from .zoo import WIDTH, DownRight, First, Shape, Sketch, conv, network
 from .zoo_attention import Attention, exp_with_masked_maximum, strict
 
-CHANNELS, OUT = 3, 10
+CHANNELS = 3
+RGB, GREY = LogisticMixture(n_mix=1, channels=CHANNELS), LogisticMixture(n_mix=2, channels=1)
 
 
 def rgb(shape: Shape) -> InputSpec:
@@ -22,18 +24,18 @@ def grey(shape: Shape) -> InputSpec:
     return InputSpec("pixels", (1, *shape), torch.float64)
 
 
-@network(pixels=rgb)
+@network(pixels=rgb, distribution=RGB)
 def rgb_convolutions(shape: Shape) -> nn.Module:
     def run(m: Sketch, x: Tensor) -> Tensor:
         x = torch.cat([x * 2 - 1, torch.ones(x.shape[0], 1, *shape, dtype=x.dtype)], 1)
         return m.out(F.elu(m.next(F.elu(m.first(x)))))
-    return Sketch(run, first=First(into=CHANNELS + 1), next=DownRight(), out=conv(out=OUT))
+    return Sketch(run, first=First(into=CHANNELS + 1), next=DownRight(), out=conv(out=RGB.parameters))
 
 
-@network(pixels=grey)
+@network(pixels=grey, distribution=GREY)
 def grey_convolutions(shape: Shape) -> nn.Module:
     return Sketch(lambda m, x: m.out(F.elu(m.next(F.elu(m.first(x))))), first=First(into=1), next=DownRight(),
-                  out=conv(out=OUT))
+                  out=conv(out=GREY.parameters))
 
 
 class _Gated(nn.Module):
@@ -58,7 +60,7 @@ def vector(shape: Shape) -> tuple[InputSpec, ...]:
     return (InputSpec("h", (4,), torch.float64),)
 
 
-@network(pixels=rgb, conditions=vector, shapes=((4, 5), (4, 1)))
+@network(pixels=rgb, distribution=RGB, conditions=vector, shapes=((4, 5), (4, 1)))
 def original_pixelsnail(shape: Shape) -> nn.Module:
     """Down-right blocks, raw pixels in keys and values, coordinates, one head, a vector in every block."""
     wide = CHANNELS + WIDTH + 2
@@ -82,7 +84,7 @@ def original_pixelsnail(shape: Shape) -> nn.Module:
         keys=several(lambda: _Gated(wide, False)), queries=several(lambda: _Gated(WIDTH + 2, False)),
         attentions=several(lambda: Attention(strict(shape), exp_with_masked_maximum, key=3, value=5, into=WIDTH + 2,
                                              keys_from=wide)),
-        outs=several(lambda: _Gated(WIDTH, False, 5)), out=conv(out=OUT))
+        outs=several(lambda: _Gated(WIDTH, False, 5)), out=conv(out=RGB.parameters))
     rows, columns = ((torch.arange(n) - n / 2) / n for n in shape)
     sketch.register_buffer("grid", torch.stack([rows[:, None].expand(shape), columns[None].expand(shape)])[None])
     return sketch

@@ -269,3 +269,24 @@ def pad_of_a_pad(shape: Shape) -> nn.Module:
         y = F.pad(F.pad(m.first(hot(x)), [1, 0, 1, 0], value=0.3), [1, 0, 1, 0], value=-1.1)
         return m.out(F.elu(m.next(y)))
     return Sketch(run, first=First(), next=conv(kernel=3), out=head())
+
+
+@leak(UnsupportedOpError, "pads or crops pooled values", shape=(4, 6))
+def pooled_keys_shifted(shape: Shape) -> nn.Module:
+    """Blocks moved by a block: which pixels a key holds is no longer told by its number."""
+    class Shifted(PooledAttention):
+        def split(self, x: Tensor) -> Tensor:
+            blocks = x.shape[2:] != shape
+            return super().split(right(x).contiguous() if blocks else x)
+    return attending(Shifted(strict(shape).view(-1, *shape)[:, 1::2, 1::2].flatten(1), soft_ratio))
+
+
+@leak(UnsupportedOpError, "pairs every position")
+def additive_attention(shape: Shape) -> nn.Module:
+    """Scores that are sums of a query's and a key's number."""
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = F.elu(m.first(hot(x)))
+        scores = m.q(y).flatten(1)[:, :, None] + m.k(y).flatten(1)[:, None]
+        mixed = start_mask(scores, strict(shape)) @ y.flatten(2).transpose(1, 2)
+        return m.out(F.elu(y + mixed.transpose(1, 2).reshape(y.shape)))
+    return Sketch(run, first=First(), q=conv(out=1), k=conv(out=1), out=head())

@@ -48,19 +48,20 @@ class Driver:
         if self.compiled.prologue.crossing:
             self.run("prologue", **conditions)
 
-    def replay(self, codes: NDArray[np.int64], part: str = "step", rows: int | None = None) -> NDArray[Any]:
-        """Logits [B, rows, W, L] under teacher forcing, after `begin`."""
-        slots, height, width = codes.shape
-        levels = self.compiled.program.output.channels[0]
-        logits = np.empty((slots, height if rows is None else rows, width, levels), self.precision)
+    def replay(self, images: NDArray[Any], part: str = "step", rows: int | None = None) -> NDArray[Any]:
+        """Logits or parameters [B, rows, W, n] under teacher forcing, after `begin`; images as the contract has them,
+        codes int64 [B, H, W] or channels [B, H, W, C] in the precision of the graphs."""
+        slots, height, width = images.shape[:3]
+        law = self.compiled.distribution
+        logits = np.empty((slots, height if rows is None else rows, width, law.parameters), self.precision)
         one = np.ones(slots, self.precision)
-        fixed = {"noise": np.zeros((slots, width, levels), self.precision), "temperature": one, "top_p": one,
-                 "top_k": np.full(slots, levels), "use_given": np.ones((slots, width), bool)}
+        fixed = {"noise": np.zeros((slots, width, law.noise_width), self.precision), "temperature": one, "top_p": one,
+                 "top_k": np.full(slots, law.parameters), "use_given": np.ones((slots, width), bool)}
         for i in range(logits.shape[1]):
             row = np.full(slots, i)
             result = self.run("row", row=row)["row_result"]
             for j in range(width):
-                step = self.run(part, row=row, col=np.array([j]), row_result=result, given=codes[:, i], **fixed)
+                step = self.run(part, row=row, col=np.array([j]), row_result=result, given=images[:, i], **fixed)
                 logits[:, i, j] = step["logits"]
-                assert np.array_equal(step["pixel"], codes[:, i, j])
+                assert np.array_equal(step["pixel"], images[:, i, j])
         return logits

@@ -8,30 +8,32 @@ import torch
 
 from pixelsnail_infer.export.compile import compile_model
 
-from ..networks import NETWORKS
-from ..zoo import Network
+from ..networks import NETWORKS, zoo_units
+from ..zoo import Network, Shape
 from .drive import Driver
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 NO_KERNEL = ("gelu", "leaky_relu", "softplus", "selu")  # for doubles
 SINGLE = tuple(f"activation_{name}" for name in NO_KERNEL)
-CODES = [net for net in NETWORKS.values() if not net.inputs(net.shapes[0])[0].dtype.is_floating_point]
+UNITS = [net for net in NETWORKS.values() if net.make.__module__ == zoo_units.__name__]
+CASES = [pytest.param(net, shape, id=f"{net.name}-{shape[0]}x{shape[1]}")
+         for net in NETWORKS.values() for shape in (net.shapes if net in UNITS else net.shapes[:1])]
 
 
-@pytest.mark.parametrize("net", CODES, ids=[net.name for net in CODES])
-def test_the_graphs_equal_the_module(net: Network) -> None:
-    shape = net.shapes[0]
+@pytest.mark.parametrize(("net", "shape"), CASES)
+def test_the_graphs_equal_the_module(net: Network, shape: Shape) -> None:
     module, inputs = net.module(shape), net.inputs(shape)
-    compiled = compile_model(module, lambda m, *given: m(*given), inputs, shape)
+    compiled = compile_model(module, lambda m, *given: m(*given), inputs, shape, net.distribution)
     torch.manual_seed(7)
+    precision = "float32" if net.name in SINGLE else "float64"
     given = {spec.name: spec.example(2, torch.float64) for spec in inputs}
     with torch.no_grad():
         expected = module(*given.values()).permute(0, 2, 3, 1).numpy()
     arrays = {name: value.numpy() for name, value in given.items()}
-    codes = arrays.pop("pixels")
-    precision = "float32" if net.name in SINGLE else "float64"
+    pixels = arrays.pop("pixels")
+    pixels = pixels.transpose(0, 2, 3, 1) if net.distribution else pixels  # the graphs take [B, H, W, C]
     driver = Driver(compiled, precision)
-    driver.begin(len(codes), arrays)
-    assert np.abs(driver.replay(codes) - expected).max() < TOLERANCE[precision]
-    score = driver.run("score", pixels=codes, rows=np.full(len(codes), shape[0]))
+    driver.begin(len(pixels), arrays)
+    assert np.abs(driver.replay(pixels) - expected).max() < TOLERANCE[precision]
+    score = driver.run("score", pixels=pixels, rows=np.full(len(pixels), shape[0]))
     assert np.abs(score["logits"] - expected).max() < TOLERANCE[precision]
