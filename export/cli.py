@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+import traceback
+from collections.abc import Callable, Sequence
 
 from pixelsnail_infer import __version__
 from pixelsnail_infer.checkpoints import load_checkpoint
-from pixelsnail_infer.distributions import LogisticMixture
+from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.errors import PixelsnailError
-from pixelsnail_infer.export.checkpoint_options import (
-    add_checkpoint_options,
-    checkpoint_options,
-    conditions_of,
-    law_of,
-)
+from pixelsnail_infer.export.checkpoint_options import add_checkpoint_options, checkpoint_options
 from pixelsnail_infer.export.exporting import export_model
+from pixelsnail_infer.export.option_scope import refuse_idle_options
 from pixelsnail_infer.export.report import checks_table, files_table, stages_table
+from pixelsnail_infer.export.source_model import SourceModel, describe, own_model, recognised_model
 
 __all__ = ["main"]
 
@@ -30,6 +26,7 @@ Turn a trained PixelSNAIL or PixelCNN checkpoint into graphs that sample fast.
   export-model top.pt top.onnx
   export-model digits.pt digits.onnx --n-head 4
   export-model params_cifar.ckpt cifar.onnx --arch h12_noup_smallkey
+  export-model my.pt my.onnx --model my_net.py:Net --model-args '{"width": 64}' --shape 32x32 --levels 512
 
 Writes OUT.onnx (one pixel), OUT.row.onnx (once per row), OUT.score.onnx (likelihoods), OUT.filtered.onnx (one pixel,
 with top-k and top-p; codes only) and, for models with conditions, OUT.prologue.onnx (once per image). The model is
@@ -50,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", metavar="CKPT", help="the trained model (.pt)")
     parser.add_argument("output", metavar="OUT.onnx", help="the step graph; the other files are named after it")
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+    parser.add_argument("--traceback", action="store_true", help="on failure, also print where in the code it failed")
     parser.add_argument("--version", action="version", version=f"export-model {__version__}")
     add_checkpoint_options(parser)
     args = parser.parse_args(argv)
@@ -59,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _export(args)
         return 0
     except PixelsnailError as error:
+        if args.traceback:
+            traceback.print_exception(error)
         print(f"export-model: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -73,30 +73,31 @@ def _export(args: argparse.Namespace) -> None:
         if not args.quiet:
             print(f"[{time.monotonic() - started:6.1f} s] {line}", file=sys.stderr, flush=True)
 
+    say(f"reading {args.checkpoint}")
+    if args.own_model is not None:
+        with own_model(args) as source:
+            _export_source(source, args, say)
+        return
+    checkpoint = load_checkpoint(args.checkpoint, options=checkpoint_options(args))
+    refuse_idle_options(args, checkpoint, bundle_prefix(args.checkpoint) is not None)
+    _export_source(recognised_model(checkpoint, args.round), args, say)
+
+
+def _export_source(source: SourceModel, args: argparse.Namespace, say: Callable[[str], None]) -> None:
     def out(text: str) -> None:
         if not args.quiet:
             print(text)
 
-    say(f"reading {args.checkpoint}")
-    checkpoint = load_checkpoint(args.checkpoint, options=checkpoint_options(args))
-    law, shape = law_of(checkpoint, args.round), checkpoint.config.shape
-    what = f"pixels of {law.channels} channels, mixtures of {law.n_mix} logistics" if isinstance(law, LogisticMixture) \
-        else f"codes, {law.parameters} levels"
-    out(f"recognised a {checkpoint.family} of {shape[0]}x{shape[1]} {what}")
-    for finding in checkpoint.findings:
-        out(f"  {finding}")
+    out("\n".join(describe(source)))
     result = export_model(
-        checkpoint.module, args.output, distribution=law, shape=shape, conditions=conditions_of(checkpoint),
-        family=checkpoint.family, config=_plain(dataclasses.asdict(checkpoint.config)),
-        checkpoint_sha256=checkpoint.sha256, notes=checkpoint.findings, say=say)
+        source.module, args.output, distribution=source.distribution, shape=source.shape, conditions=source.conditions,
+        family=source.family, config=source.config, checkpoint_sha256=source.sha256, notes=source.findings, say=say)
+    for note in result.manifest.notes[len(source.findings) + 1:]:  # what was seen of the network as it ran
+        out(f"  {note}")
     out(stages_table(result.manifest))
     out(checks_table(result.checks))
     out(files_table(result.files))
     say("done")
-
-
-def _plain(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()}
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def fingerprint(reference: Reference) -> Images:
 
 
 def find_leak(reference: Reference) -> tuple[Check, Leak | None]:
-    """Change one later pixel at a time, and all pixels from one on: what was found, and the first leak.
+    """Change one later pixel at a time, and at some positions all pixels from there on: what was found, and the first
+    leak.
 
     Every position of canvases of up to `SMALL` is tried in float64; of larger ones the ends and a few between, in
     float32.
@@ -82,7 +83,7 @@ def find_leak(reference: Reference) -> tuple[Check, Leak | None]:
     small = count <= SMALL
     spread = sorted({round(p) for p in np.linspace(0, count - 1, SPREAD)})
     ends = sorted({p for p in (0, width - 1, width, count - width - 1, count - width, count - 1) if 0 <= p < count})
-    single, onwards = (list(range(count)),) * 2 if small else (ends, spread)
+    single, onwards = list(range(count)) if small else ends, spread
     dtype, limit = (torch.float64, EXACT) if small else (torch.float32, CLOSE)
     worst = 0.0
     for leak in _tried(reference, single, onwards, dtype, limit):

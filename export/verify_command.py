@@ -6,13 +6,16 @@ import argparse
 import sys
 
 from pixelsnail_infer.checkpoints import load_checkpoint
+from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import VerificationError
-from pixelsnail_infer.export.checkpoint_options import add_checkpoint_options, checkpoint_options, conditions_of
+from pixelsnail_infer.export.checkpoint_options import add_checkpoint_options, checkpoint_options
+from pixelsnail_infer.export.option_scope import refuse_idle_options
 from pixelsnail_infer.export.reference import Reference
 from pixelsnail_infer.export.report import checks_table
+from pixelsnail_infer.export.source_model import SourceModel, own_model, recognised_model
 from pixelsnail_infer.export.verify import verify_files
-from pixelsnail_infer.runtime import load
+from pixelsnail_infer.runtime import Sampler, load
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,15 +30,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify; 0 when every proof holds. Raises `VerificationError` when one fails."""
-    checkpoint = load_checkpoint(args.checkpoint, options=checkpoint_options(args))
     with load(args.model, device=args.device) as sampler:
         manifest = sampler.manifest
-        found = checkpoint.sha256
-        if found != manifest.checkpoint.sha256:
-            raise VerificationError(f"{args.model} was made from another checkpoint (sha256 "
-                                    f"{manifest.checkpoint.sha256[:12]}…, {args.checkpoint} has {found[:12]}…).")
-        reference = Reference(checkpoint.module, None, manifest.shape,
-                              distribution_of(manifest), conditions_of(checkpoint))
-        checks = verify_files(sampler, reference, lambda line: print(line, file=sys.stderr, flush=True))
+        if args.own_model is not None:
+            with own_model(args, manifest) as source:
+                return _verify(args, sampler, source)
+        checkpoint = load_checkpoint(args.checkpoint, options=checkpoint_options(args))
+        refuse_idle_options(args, checkpoint, bundle_prefix(args.checkpoint) is not None)
+        rounded = manifest.distribution.round or False
+        return _verify(args, sampler, recognised_model(checkpoint, rounded))
+
+
+def _verify(args: argparse.Namespace, sampler: Sampler, source: SourceModel) -> int:
+    manifest, found = sampler.manifest, source.sha256
+    if found != manifest.checkpoint.sha256:
+        raise VerificationError(f"{args.model} was made from another checkpoint (sha256 "
+                                f"{manifest.checkpoint.sha256[:12]}…, {args.checkpoint} has {found[:12]}…).")
+    reference = Reference(source.module, None, manifest.shape, distribution_of(manifest), source.conditions)
+    checks = verify_files(sampler, reference, lambda line: print(line, file=sys.stderr, flush=True))
     print(checks_table(checks))
     return 0
