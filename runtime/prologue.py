@@ -97,7 +97,8 @@ class CallConditions:
             found = self._kept | self._computed(missing, chosen, prologue)
             prologue.load([found[number] for number in numbers])
         wanted = [number for number in found if self._last[number] >= images.stop][: len(numbers)]
-        self._kept = {number: _owned(found[number]) for number in wanted}
+        self._kept = found = {number: found[number] for number in wanted}  # the others are released before any copy
+        self._kept = {number: _owned(held) for number, held in found.items()}
 
     def _computed(self, numbers: list[int], images: list[int], slots: Prologue) -> dict[int, Results]:
         """Fresh results of the sets `numbers`, whose conditions are those of `images`."""
