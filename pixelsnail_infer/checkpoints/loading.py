@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pixelsnail_infer.checkpoints.first_stage import is_first_stage, read_first_stage, without_training
 from pixelsnail_infer.checkpoints.kamen import is_kamen, read_kamen
 from pixelsnail_infer.checkpoints.loaded import LoadedCheckpoint
 from pixelsnail_infer.checkpoints.normalise import find_args, normalise, unwrap
@@ -20,6 +21,7 @@ from pixelsnail_infer.checkpoints.snail import is_snail, read_snail
 from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.checkpoints.tf_snail import load_tf_snail
 from pixelsnail_infer.checkpoints.unsafe_pickle import read_module_unsafely
+from pixelsnail_infer.checkpoints.vqvae import is_vqvae, read_vqvae
 from pixelsnail_infer.errors import CheckpointError
 from pixelsnail_infer.models import Prior, PriorConfig
 from pixelsnail_infer.models.layers import NormedWeight
@@ -30,7 +32,8 @@ __all__ = ["LoadedCheckpoint", "load_checkpoint"]
 SUPPORTED = (
     "PixelSNAIL priors over VQ codes as in rosinality/vq-vae-2-pytorch and its forks, label-conditioned ones as in "
     "liuxubo717/sound_generation, the original PixelSNAIL in TensorFlow's or this project's own format, the one of "
-    "kamenbliznashki/pixel_models, and the conditional PixelCNN of jrbtaylor/conditional-pixelcnn"
+    "kamenbliznashki/pixel_models, the conditional PixelCNN of jrbtaylor/conditional-pixelcnn, and as decoders the "
+    "VQ-VAEs of rosinality/vq-vae-2-pytorch and its forks and the VQ first stages of CompVis/latent-diffusion"
 )
 
 _DEFAULTS = CheckpointOptions()
@@ -64,7 +67,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, options: CheckpointOptions 
     else:
         content, sha256 = read_file(path)
     try:
-        tensors = normalise(unwrap(content, findings), findings)
+        tensors = normalise(without_training(unwrap(content, findings), findings), findings)
         family, module = _recognise(tensors, find_args(content), options, findings)
     except CheckpointError as error:
         raise CheckpointError(f"{one_line(os.fspath(path))}: {error}") from None
@@ -76,6 +79,8 @@ FAMILIES: tuple[tuple[str, Callable[[Mapping[str, Tensor]], bool], Reader], ...]
     ("pixelsnail", is_snail, read_snail),
     ("pixel-models", is_kamen, read_kamen),
     ("pixelcnn", is_pixelcnn, read_pixelcnn),
+    ("vq-vae", is_vqvae, read_vqvae),
+    ("vq-first-stage", is_first_stage, read_first_stage),
 )
 
 

@@ -14,7 +14,8 @@ class CheckpointOptions:
     """What the file cannot tell; the defaults are those of the public code. Each family reads what concerns it."""
 
     shape: tuple[int, int] | None = None
-    """(H, W) that the caller wants, compared with the file; needed only if the file does not tell."""
+    """(H, W) that the caller wants, compared with the file; needed only if the file does not tell. Of decoders and
+    encoders the image's, which no file tells; None takes the usual one."""
     n_head: int | None = None
     """Attention heads; None takes what the file's args name, or what the public code has."""
     elu_inplace: bool = False
@@ -39,3 +40,5 @@ class CheckpointOptions:
     """TensorFlow checkpoints: take the bare variables instead of their moving averages."""
     nonlinearity: Literal["elu", "relu"] = "elu"
     """TensorFlow checkpoints: which of the two that look alike in the file."""
+    relu_inplace: bool | None = None
+    """VQ-VAEs: whether residual blocks add ReLU(x), as an in-place ReLU makes them; None takes what is usual."""

@@ -1,7 +1,8 @@
 """Reading a checkpoint file without running anything that it says.
 
 `torch.load(weights_only=True)` with `argparse.Namespace` allowed, because the public training scripts store their
-arguments so, and nothing more. There is no way to ask for full unpickling.
+arguments so. Checkpoints of older Lightning versions, as the published first stages are, name the class of a callback:
+an empty stand-in takes its place. There is no way to ask for full unpickling.
 """
 
 from __future__ import annotations
@@ -25,6 +26,16 @@ __all__ = ["one_line", "read_file"]
 # How torch names what a pickle asks to import or call, in the messages of its restricted unpickler.
 _FORBIDDEN = re.compile(r"(?:GLOBAL|unrecognized function|constructor for) (?:<[a-z ]+ )?'?([A-Za-z_][\w.]*)")
 _REASON = re.compile(r"WeightsUnpickler error: *([^\n]+)")
+
+
+class Ignored:
+    """Stands where a checkpoint names a class of its trainer; holds nothing and does nothing."""
+
+
+STAND_INS: list[tuple[Callable[..., object], str]] = [
+    (Ignored, f"{package}.callbacks.model_checkpoint.ModelCheckpoint")
+    for package in ("pytorch_lightning", "lightning.pytorch")
+]
 
 
 def one_line(text: object, limit: int = 160) -> str:
@@ -69,6 +80,7 @@ def _load(file: BinaryIO, name: str) -> object:
     extra: list[Callable[..., object] | tuple[Callable[..., object], str]] = (
         [] if argparse.Namespace in allowed else [argparse.Namespace]
     )
+    extra += STAND_INS
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(extra):
             warnings.simplefilter("ignore")  # about pickle protocols and archives; what matters is raised
