@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.manifest import ConditionSpec
+from pixelsnail_infer.runtime import Sampler
 
 __all__ = ["Conditions", "condition_specs", "declared_text", "named_condition", "sizes_of"]
 
@@ -26,6 +28,10 @@ def condition_specs(conditions: Conditions) -> tuple[ConditionSpec, ...]:
     else:
         specs = tuple(_checked(getattr(spec, "name", repr(spec)), spec) for spec in conditions)
     names = [spec.name for spec in specs]
+    for method in (Sampler.sample, Sampler.replay, Sampler.score):
+        for name in set(names) & (inspect.signature(method).parameters.keys() - {"conditions"}):
+            raise ModelError(f"the condition's name {name!r} is an argument of the runtime's {method.__name__}; use "
+                             "another, and give forward= a function that passes it on.")
     for name in names:
         if names.count(name) > 1:
             raise ModelError(f"condition {name!r} is declared twice; every condition has a name of its own.")

@@ -108,6 +108,8 @@ def _report(checks: Sequence[Check]) -> dict[str, Any]:
 def _distribution(levels: int | None, distribution: Distribution | None) -> Distribution:
     if (levels is None) == (distribution is None):
         raise ModelError("give levels for a model of codes, or a distribution: one of the two.")
+    if levels is not None and (not isinstance(levels, int) or levels < 1):
+        raise ModelError(f"levels is {levels!r}, expected the number of codes, 1 or more.")
     return distribution or Categorical(levels or 0)
 
 

@@ -53,7 +53,7 @@ class Forward:
             raise
         except Exception as error:  # the user's code may raise anything
             line = error_line(error)
-            what = f"{type(error).__name__}: {one_line(error, 300)}"
+            what = f"{type(error).__name__}: {one_line(error, 300).rstrip('.')}"
             raise ModelError(f"the model's forward fails{f' at {line}' if line else ''}: {what}") from error
         if isinstance(out, (tuple, list)) and out and isinstance(out[0], Tensor):
             kind = "tuple" if isinstance(out, tuple) else "list"

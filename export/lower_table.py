@@ -114,8 +114,6 @@ def _batch_norm(state: Lowering, item: TraceNode) -> list[Any]:
     x, weight, bias, mean, variance = (state.get(a) for a in item.args[:5])
     training = item.args[5] if item.op == "native_batch_norm" else False
     if training or mean is None:
-        if any(a.kind == "b" for a in x.dims[1]):  # instance norm: images and channels as one axis of channels
-            raise NotCausalError(f"{item.where} works over all positions of the canvas, later pixels included.")
         raise UnsupportedOpError(f"{item.where} uses the statistics of the batch; put the layer in eval mode, with "
                                  "running statistics.")
     scale = torch.rsqrt(variance + item.args[-1]) * (weight if weight is not None else 1)

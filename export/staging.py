@@ -34,28 +34,28 @@ def staged(module: torch.nn.Module, call: Forward, reference: Reference, say: Ca
     """
     say("running the network")
     before = fingerprint(reference)
-    reason, leak = unsteady(reference), None
+    reason, leak = unsteady(reference, before), None
     if reason is None:
         say("oracle: changing later pixels")
         check, leak = find_leak(reference)
-        reason = str(leak) if leak else None
+        reason = f"the model is not causal: {leak}" if leak else None
     say("tracing and staging")
     try:
         compiled = _compiled(module, call, reference)
     except NotCausalError as error:
         leak = leak or find_pair(reference)
-        shown = str(leak) if leak else "no pixel that was changed shows it, but the model is not causal."
-        raise NotCausalError(f"{shown} {str(error)[:1].upper()}{str(error)[1:]}") from error
+        shown = str(leak) if leak else "no pixel that was changed shows it, but it is one"
+        raise NotCausalError(f"the model is not causal: {shown}. The leak: {error}") from error
     except ModelError as error:
         if reason is None:
             raise
         if leak is None:
             raise ModelError(f"{reason}: {error}") from error
-        raise NotCausalError(f"{reason} The analysis stopped before it found the operation: {error}") from error
+        raise NotCausalError(f"{reason}. The analysis got no further than to: {error}") from error
     finally:
         forget_fakes(module)
     if reason is not None:
-        raise (NotCausalError if leak else ModelError)(f"{reason} {UNEXPLAINED}")
+        raise (NotCausalError if leak else ModelError)(f"{reason}. {UNEXPLAINED}")
     _unchanged(reference, before)
     return compiled, [check]
 

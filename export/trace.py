@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pixelsnail_infer.errors import ModelError, UnsupportedOpError
+from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
 from pixelsnail_infer.export.double import as_double, double_default
 from pixelsnail_infer.export.fresh import fresh_copy
 from pixelsnail_infer.export.source_lines import caller_line
@@ -101,8 +101,8 @@ class Trace:
 def trace_model(module: torch.nn.Module, forward: Callable[..., torch.Tensor], inputs: tuple[InputSpec, ...]) -> Trace:
     """Trace `forward(module, *inputs)` on a copy of `module`, in eval mode, and return the unified record.
 
-    Raises `UnsupportedOpError` for operations that cannot be recorded and `ModelError` where the module's behaviour
-    depends on the batch size or changes from call to call.
+    Raises `UnsupportedOpError` for operations that cannot be recorded, `ModelError` where the module's behaviour
+    depends on the batch size or changes from call to call, and `NotCausalError` for instance norms.
     """
     records = [_record(module, forward, inputs, batch) for batch in BATCHES]
     return _unify(inputs, *records)
@@ -155,6 +155,9 @@ class _Recorder(TorchDispatchMode):
                              "or another random layer active, or are weights made in the forward?")
         if not any(isinstance(t, FakeTensor) for t in tensors):
             return func(*args, **kwargs)
+        if name == "native_batch_norm" and args[5] and args[0].shape[0] == 1:  # traced batches are larger
+            raise NotCausalError(f"{where} is an instance norm: it works over all positions of the canvas, later "
+                                 "pixels included.")
         if name in SHAPE_ONLY:
             return func(*_realise(args), **kwargs)
         written = _written(func, args, kwargs)
@@ -252,8 +255,10 @@ def _merge_tensor(x: torch.Tensor, y: torch.Tensor, where: Where) -> torch.Tenso
     if x.shape != y.shape:
         for axis, (m, n) in enumerate(zip(x.shape, y.shape, strict=True)):
             if m != n:
-                u, v = x.narrow(axis, 0, 1), y.narrow(axis, 0, 1)
-                if (m, n) != BATCHES or not (torch.equal(u.expand_as(x), x) and torch.equal(v.expand_as(y), y)):
+                each = m // BATCHES[0]  # more than one where the batch and other axes were made one
+                u, v = x.narrow(axis, 0, each), y.narrow(axis, 0, each)
+                if any(k * each != size or not torch.equal(torch.cat([part] * k, axis), whole) for k, size, part, whole
+                       in zip(BATCHES, (m, n), (u, v), (x, y), strict=True)):
                     raise ModelError(f"{where} uses a constant that differs along the batch; it cannot be traced.")
                 x, y = u, v
     if x is not y and not torch.equal(x, y) and not torch.equal(torch.nan_to_num(x), torch.nan_to_num(y)):

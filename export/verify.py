@@ -145,7 +145,7 @@ def _drawn(sampler: Sampler, reference: Reference, count: int = 3, seed: int = 0
     return Check("drawn", float(behind.max() / logits.std()), CLOSE, behind[0].size, detail)
 
 
-def _filtered(sampler: Sampler, reference: Reference, count: int = 2, seed: int = 1) -> Check:
+def _filtered(sampler: Sampler, reference: Reference, count: int = 3, seed: int = 1) -> Check:
     """The same with top-k and top-p: which draws differ from the slow reference of `distributions`."""
     _, conditions = reference.inputs(count, 31)
     top_k, top_p = max(1, reference.distribution.parameters // 2), 0.9
