@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -28,74 +27,12 @@ from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpErr
 from pixelsnail_infer.export.double import as_double, double_default
 from pixelsnail_infer.export.fresh import fresh_copy
 from pixelsnail_infer.export.source_lines import caller_line
+from pixelsnail_infer.export.traced import BatchInt, InputSpec, Ref, Trace, TraceNode, Where
 
 __all__ = ["BatchInt", "InputSpec", "Ref", "Trace", "TraceNode", "Where", "trace_model"]
 
 BATCHES = (2, 3)
 SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty"}
-
-
-@dataclass(frozen=True, slots=True)
-class BatchInt:
-    """An integer that is `factor` times the batch size."""
-
-    factor: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """A traced value, by its number."""
-
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """Where an operation stands: module path, operation, and the line of the model's source that called it."""
-
-    module: str
-    op: str
-    line: str
-
-    def __str__(self) -> str:
-        return f"{self.op} in module '{self.module or '(root)'}' ({self.line})"
-
-
-@dataclass(slots=True)
-class TraceNode:
-    """One recorded operation. Arguments hold `Ref`, constant tensors, numbers and `BatchInt`."""
-
-    op: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    outputs: tuple[int, ...]
-    where: Where
-
-
-@dataclass(frozen=True, slots=True)
-class InputSpec:
-    """A traced input: `shape` without the batch; integer inputs are codes or labels below `levels`."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    levels: int | None = None
-
-    def example(self, batch: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """A valid value of this input, `[batch, *shape]`."""
-        if self.dtype.is_floating_point:
-            return torch.rand(batch, *self.shape, dtype=dtype or self.dtype)
-        return torch.randint(self.levels or 1, (batch, *self.shape), dtype=self.dtype)
-
-
-@dataclass(slots=True)
-class Trace:
-    """All recorded operations in order. Value k of `inputs` is numbered k; shapes may hold `BatchInt`."""
-
-    inputs: tuple[InputSpec, ...]
-    nodes: list[TraceNode]
-    output: Ref
-    shapes: dict[int, tuple[int | BatchInt, ...]] = field(default_factory=dict)
 
 
 def trace_model(module: torch.nn.Module, forward: Callable[..., torch.Tensor], inputs: tuple[InputSpec, ...]) -> Trace:
