@@ -10,11 +10,12 @@ PYTEST  = $(BIN)/python -m pytest -q --durations=10
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-rgb test test-full lint bench gpu-check clean
+.PHONY: help demo demo-rgb demo-vq test test-full lint bench gpu-check clean
 
 help:
 	@echo "make demo       export the small digits model, sample it, compare it with PyTorch"
 	@echo "make demo-rgb   RGB patches, and digits between two classes"
+	@echo "make demo-vq    two priors and a decoder: pictures, and a part of a photograph redrawn (ARGS=--train trains first)"
 	@echo "make test       the tests (ARGS='-k name' chooses some)"
 	@echo "make test-full  the tests and the slow checks, TensorRT among them (no GPU needed)"
 	@echo "make lint       ruff and mypy"
@@ -46,6 +47,9 @@ demo: $(READY)
 
 demo-rgb: $(READY)
 	$(BIN)/python examples/demo_rgb.py $(ARGS)
+
+demo-vq: $(READY)
+	$(BIN)/python examples/demo_vq.py $(ARGS)
 
 test: $(READY)
 	$(PYTEST) $(ARGS)
