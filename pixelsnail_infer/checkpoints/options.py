@@ -20,8 +20,8 @@ class CheckpointOptions:
     """Attention heads; None takes what the file's args name, or what the public code has."""
     elu_inplace: bool = False
     """VQ priors: trained before July 2020, so residuals add ELU(x)."""
-    upsample: int = 2
-    """VQ priors: how many times finer the codes are than the condition codes."""
+    upsample: int | None = None
+    """VQ priors: how many times finer the codes are than the condition codes; None is 2."""
     no_condition: bool = False
     """VQ priors: leave the condition out although its weights are in the file."""
     arch: str | None = None

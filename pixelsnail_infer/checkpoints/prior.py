@@ -19,6 +19,7 @@ from pixelsnail_infer.models import PriorConfig
 __all__ = ["is_prior", "read_prior"]
 
 DEFAULT_HEADS = 8
+DEFAULT_UPSAMPLE = 2
 HORIZONTAL, VERTICAL = "horizontal.conv.conv.weight_v", "vertical.conv.conv.weight_v"
 FIRST_CONV = "blocks.0.resblocks.0.conv1.conv.conv.weight_v"
 BLOCK_CONDITION = "blocks.0.resblocks.0.condition.conv.weight_v"
@@ -67,13 +68,13 @@ def read_prior(
             cond_res_block=_count(tensors, r"cond_resnet\.blocks\.(\d+)\.conv1\.") if codes else 0,
             cond_res_channel=_size(tensors, cond_conv, 0) if codes else 0,
             cond_res_kernel=_size(tensors, cond_conv, 3) if codes else 3,
-            upsample=options.upsample,
+            upsample=DEFAULT_UPSAMPLE if options.upsample is None else options.upsample,
             elu_inplace=options.elu_inplace,
             dropout=_dropout(args),
         )
     except ModelError as error:
         raise CheckpointError(f"the checkpoint describes no valid prior: {error}") from None
-    _describe(config, args, findings)
+    _describe(config, args, options, findings)
     return config, used
 
 
@@ -109,7 +110,9 @@ def _shape(tensors: dict[str, Tensor], options: CheckpointOptions) -> tuple[int,
     background = tensors.get("background")
     if background is None:
         if options.shape is None:
-            raise CheckpointError("the checkpoint has no background buffer, so its canvas is unknown; give its H and W")
+            raise CheckpointError(
+                "the checkpoint has no background buffer, so its canvas is unknown; give its H and W (--shape)"
+            )
         return options.shape
     if background.dim() != 4 or background.shape[:2] != (1, 2):
         raise CheckpointError(f"background has shape {list(background.shape)}; expected [1, 2, H, W]")
@@ -186,7 +189,7 @@ def _dropout(args: dict[str, object]) -> float:
     return float(stored) if isinstance(stored, float) and 0 <= stored < 1 else 0.1
 
 
-def _describe(config: PriorConfig, args: dict[str, object], findings: list[str]) -> None:
+def _describe(config: PriorConfig, args: dict[str, object], options: CheckpointOptions, findings: list[str]) -> None:
     """Say what was recognised and assumed, and where the stored arguments disagree with the tensors."""
     height, width = config.shape
     findings.append(
@@ -197,7 +200,8 @@ def _describe(config: PriorConfig, args: dict[str, object], findings: list[str])
         findings.append(f"conditioned on a label of {config.n_label}")
     elif config.condition == "codes":
         grid = "x".join(str(size) for size in config.condition_shapes["condition"])
-        findings.append(f"conditioned on {grid} codes: assumed a factor of {config.upsample} (--upsample)")
+        how = "assumed" if options.upsample is None else "as asked"
+        findings.append(f"conditioned on {grid} codes: {how} a factor of {config.upsample} (--upsample)")
     if not config.elu_inplace:
         findings.append("assumed ELU not in place; a file trained before July 2020 needs --elu-inplace")
     expected = {
