@@ -27,6 +27,11 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     prior.add_argument("--upsample", type=int, help="factor from the condition's grid to the canvas (default 2)")
     prior.add_argument("--no-condition", action="store_true",
                        help="leave the condition out although the file has weights for it")
+    codec = parser.add_argument_group("VQ-VAEs and VQ first stages", "--shape is the image's; default 256x256, 80x344 "
+                                      "for log-mel spectrograms")
+    codec.add_argument("--part", choices=("decoder", "encoder"), help="which half to export (default decoder)")
+    codec.add_argument("--relu-inplace", choices=("yes", "no"), help="VQ-VAEs: whether they were trained with in-place "
+                       "ReLU, as files from before January 2021 and the audio code's were")
     image = parser.add_argument_group("models of images")
     image.add_argument("--arch", metavar="NAME", help="which published PixelSNAIL a TensorFlow checkpoint is: "
                        "h12_noup_smallkey, h8_noup_smallkey, h12_pool2_smallkey or h6_shift")
@@ -66,6 +71,8 @@ def checkpoint_options(args: argparse.Namespace) -> CheckpointOptions:
     given: dict[str, Any] = {"n_head": args.n_head, "upsample": args.upsample, "arch": args.arch, "ema_file": args.ema,
                              "condition_kind": args.condition_kind, "approximate": args.approximate,
                              "nonlinearity": args.nonlinearity, "bits": args.bits, "shape": canvas(args)}
+    if args.relu_inplace is not None:
+        given["relu_inplace"] = args.relu_inplace == "yes"
     given = {name: value for name, value in given.items() if value is not None}
     return CheckpointOptions(elu_inplace=args.elu_inplace, no_condition=args.no_condition, no_ema=args.no_ema,
                              unsafe_pickle=args.unsafe_pickle, **given)

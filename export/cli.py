@@ -13,6 +13,7 @@ from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.export.checkpoint_options import add_checkpoint_options, checkpoint_options
+from pixelsnail_infer.export.codec_command import export_part
 from pixelsnail_infer.export.exporting import export_model
 from pixelsnail_infer.export.option_scope import refuse_idle_options
 from pixelsnail_infer.export.report import checks_table, files_table, stages_table
@@ -26,12 +27,14 @@ Turn a trained PixelSNAIL or PixelCNN checkpoint into graphs that sample fast.
   export-model top.pt top.onnx
   export-model digits.pt digits.onnx --n-head 4
   export-model params_cifar.ckpt cifar.onnx --arch h12_noup_smallkey
+  export-model vqvae.pt decoder.onnx
+  export-model vqvae.pt encoder.onnx --part encoder
   export-model my.pt my.onnx --model my_net.py:Net --model-args '{"width": 64}' --shape 32x32 --levels 512
 
 Writes OUT.onnx (one pixel), OUT.row.onnx (once per row), OUT.score.onnx (likelihoods), OUT.filtered.onnx (one pixel,
-with top-k and top-p; codes only) and, for models with conditions, OUT.prologue.onnx (once per image). The model is
-recognised from the checkpoint's tensors, the graphs are proven equal to PyTorch, and nothing is written unless all
-proofs hold.
+with top-k and top-p; codes only) and, for models with conditions, OUT.prologue.onnx (once per image). Of a VQ-VAE or a
+VQ first stage it writes one file, the decoder or the encoder. The model is recognised from the checkpoint's tensors,
+the graphs are proven equal to PyTorch, and nothing is written unless all proofs hold.
 
 The checkpoint is loaded without running anything that it says. Then, without PyTorch:
 
@@ -80,7 +83,8 @@ def _export(args: argparse.Namespace) -> None:
         return
     checkpoint = load_checkpoint(args.checkpoint, options=checkpoint_options(args))
     refuse_idle_options(args, checkpoint, bundle_prefix(args.checkpoint) is not None)
-    _export_source(recognised_model(checkpoint, args.round), args, say)
+    if not export_part(checkpoint, args, say):
+        _export_source(recognised_model(checkpoint, args.round), args, say)
 
 
 def _export_source(source: SourceModel, args: argparse.Namespace, say: Callable[[str], None]) -> None:

@@ -35,7 +35,7 @@ from pixelsnail_infer.manifest import (
 from pixelsnail_infer.noise import NOISE_VERSION
 from pixelsnail_infer.runtime import load
 
-__all__ = ["Exported", "export_model"]
+__all__ = ["Exported", "export_model", "module_sha256"]
 
 ZERO_TAPS = "Taps that are zero in this checkpoint were left out; another checkpoint of the architecture may have more."
 
@@ -131,13 +131,13 @@ def _manifest(module: torch.nn.Module, law: Distribution, shape: tuple[int, int]
         shape=(int(shape[0]), int(shape[1])), conditions=tuple(conditions), prologue=(), states=(),
         row_result=RowResultSpec(1), distribution=spec,
         noise=NoiseSpec(NOISE_VERSION, law.noise_width), schedule="raster", target="generic", precision="float32",
-        files=pending, checkpoint=CheckpointSpec(sha256 or _module_sha256(module)),
+        files=pending, checkpoint=CheckpointSpec(sha256 or module_sha256(module)),
         parameters=ParameterSpec(total, 0, 0, 0),
         versions={"pixelsnail_infer": __version__, "torch": str(torch.__version__), "onnx": onnx.__version__},
         notes=(ZERO_TAPS, *notes))
 
 
-def _module_sha256(module: torch.nn.Module) -> str:
+def module_sha256(module: torch.nn.Module) -> str:
     """A digest of all parameters and buffers, for models that come without a file."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):

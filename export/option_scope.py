@@ -7,14 +7,16 @@ import argparse
 from pixelsnail_infer.checkpoints import LoadedCheckpoint
 from pixelsnail_infer.errors import PixelsnailError
 
-__all__ = ["refuse_beside_own_model", "refuse_idle_options"]
+__all__ = ["CODECS", "refuse_beside_own_model", "refuse_idle_options"]
 
 IMAGES = ("pixelsnail", "pixel-models")
+CODECS = ("vq-vae", "vq-first-stage")
 FAMILIES = {
     "n_head": ("vq-prior", "pixel-models"), "condition_kind": (*IMAGES, "pixelcnn"), "elu_inplace": ("vq-prior",),
     "upsample": ("vq-prior",), "no_condition": ("vq-prior",), "arch": ("pixelsnail",), "no_ema": ("pixelsnail",),
     "nonlinearity": ("pixelsnail",), "ema": ("pixel-models",), "approximate": ("pixel-models",),
-    "bits": ("pixel-models",), "round": IMAGES, "unsafe_pickle": ("pixelcnn",),
+    "bits": ("pixel-models",), "round": IMAGES, "unsafe_pickle": ("pixelcnn",), "part": CODECS,
+    "relu_inplace": ("vq-vae",),
 }
 TENSORFLOW = ("no_ema", "nonlinearity")  # of the original PixelSNAIL's two formats
 OWN = {"own_model": "--model", "model_args": "--model-args", "levels": "--levels", "mixture": "--mixture",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from pixelsnail_infer.export.option_scope import refuse_beside_own_model
 from pixelsnail_infer.export.user_model import model_arguments, user_model
 from pixelsnail_infer.manifest import ConditionSpec, Manifest
 
-__all__ = ["SourceModel", "describe", "own_model", "recognised_model"]
+__all__ = ["SourceModel", "describe", "listed", "own_model", "recognised_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +107,17 @@ def describe(source: SourceModel) -> list[str]:
     law, (height, width) = source.distribution, source.shape
     what = f"pixels of {law.channels} channels, mixtures of {law.n_mix} logistics" if isinstance(law, LogisticMixture) \
         else f"codes, {law.parameters} levels"
-    assumed = [finding for finding in source.findings if "assumed" in finding]
     ignored = any(finding.startswith("ignored") for finding in source.findings)
     if source.family == "custom":
         head = f"your own {source.name}, {height}x{width} {what}"
     else:
         place = "every tensor of the file has its place" + (" but those named below" if ignored else "")
         head = f"recognised a {source.family} of {height}x{width} {what}: {place}"
-    lines = [head, *(f"  {finding}" for finding in source.findings if finding not in assumed)]
+    return [head, *listed(source.findings)]
+
+
+def listed(findings: Sequence[str]) -> list[str]:
+    """What was found out about a checkpoint, line by line; what was assumed comes last."""
+    assumed = [finding for finding in findings if "assumed" in finding]
+    lines = [f"  {finding}" for finding in findings if finding not in assumed]
     return [*lines, *(["  the file does not tell, so check:"] if assumed else ()), *(f"    {one}" for one in assumed)]

@@ -19,7 +19,7 @@ from pixelsnail_infer.export.interpret import staged_rows
 from pixelsnail_infer.export.reference import Reference
 from pixelsnail_infer.runtime import Sampler
 
-__all__ = ["CLOSE", "EXACT", "Check", "verify_before", "verify_files"]
+__all__ = ["CLOSE", "EXACT", "Check", "passed", "verify_before", "verify_files"]
 
 EXACT, CLOSE = 1e-9, 1e-4
 BATCHES = (1, 3)
@@ -49,7 +49,7 @@ def verify_before(compiled: Compiled, reference: Reference, say: Callable[[str],
     for batch in BATCHES:
         say(f"float64 reference interpreter, batch {batch}")
         checks.append(_float64(compiled, reference, batch))
-    return _passed(checks)
+    return passed(checks)
 
 
 def verify_files(sampler: Sampler, reference: Reference, say: Callable[[str], None]) -> list[Check]:
@@ -69,10 +69,11 @@ def verify_files(sampler: Sampler, reference: Reference, say: Callable[[str], No
     checks += _continued(sampler, codes, conditions, logits, say)
     say("drawing, and confirming every draw by one PyTorch forward")
     checks += [_drawn(sampler, reference), *([_filtered(sampler, reference)] if filters else ())]
-    return _passed(checks)
+    return passed(checks)
 
 
-def _passed(checks: list[Check]) -> list[Check]:
+def passed(checks: list[Check]) -> list[Check]:
+    """The checks. Raises `VerificationError` for the first that is not within its limit."""
     for check in checks:
         if not check.passed:
             what = f"{check.name} is {check.value:.3g}, at most {check.limit:.0e} was expected ({check.detail})"

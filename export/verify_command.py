@@ -10,6 +10,7 @@ from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import VerificationError
 from pixelsnail_infer.export.checkpoint_options import add_checkpoint_options, checkpoint_options
+from pixelsnail_infer.export.codec_command import is_codec, verify_part
 from pixelsnail_infer.export.option_scope import refuse_idle_options
 from pixelsnail_infer.export.reference import Reference
 from pixelsnail_infer.export.report import checks_table
@@ -30,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify; 0 when every proof holds. Raises `VerificationError` when one fails."""
+    if is_codec(args.model):
+        return verify_part(args)
     with load(args.model, device=args.device) as sampler:
         manifest = sampler.manifest
         if args.own_model is not None:

@@ -18,10 +18,14 @@ from pixelsnail_infer.runtime.codec_inputs import check_codes, check_image
 from pixelsnail_infer.runtime.graphfile import GraphFile, read_graph
 from pixelsnail_infer.runtime.guard import CallGuard
 from pixelsnail_infer.runtime.loading import expect_kind
-from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH, count
+from pixelsnail_infer.runtime.request import count
 from pixelsnail_infer.runtime.signature import Signature, Tensors, check_signature
 
 __all__ = ["Decoder", "Encoder", "load_decoder", "load_encoder", "read_codec"]
+
+CODEC_BATCH = 4
+"""Images that are coded at once by default: a codec holds whole images in all their channels, and on a CPU larger
+batches gain nothing."""
 
 Progress = Callable[[int, int], object]
 Self = TypeVar("Self", bound="Codec")
@@ -66,7 +70,7 @@ class Codec:
         self, inputs: dict[str, NDArray[Any]], max_batch: int | None, progress: Progress | None
     ) -> dict[str, NDArray[Any]]:
         """Checked inputs [n, …] through the graph, at most `max_batch` at once; outputs [n, …] by name."""
-        limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
+        limit = CODEC_BATCH if max_batch is None else count(max_batch, "max_batch")
         total = len(next(iter(inputs.values())))
         shapes = codec_signature(self._manifest).outputs
         results = {name: np.empty((total, *shape), dtype) for name, (dtype, shape) in shapes.items()}
@@ -108,7 +112,7 @@ class Decoder(Codec):
         """Images float32 [n, H, W, C] of codes int [n, h, w], one array per level in the manifest's order.
 
         The numbers are what the network gives: pixels lie about in [-1, 1] and are not clipped (`to_uint8` does). Codes
-        [h, w] count as one image's. At most `max_batch` images (default 16) are decoded at once; more are split in
+        [h, w] count as one image's. At most `max_batch` images (default 4) are decoded at once; more are split in
         order. `progress(done, total)` counts images; it runs in the calling thread and must not call this decoder.
 
         Raises `RequestError` before anything runs when an argument is wrong.

@@ -95,9 +95,9 @@ def _relu_inplace(options: CheckpointOptions, usual: bool, findings: list[str]) 
     if options.relu_inplace is not None:
         return options.relu_inplace
     if usual:
-        findings.append("assumed residual blocks with ReLU in place, as in the audio code (--no-relu-inplace)")
+        findings.append("assumed residual blocks with ReLU in place, as in the audio code (--relu-inplace no)")
     else:
-        findings.append("assumed ReLU not in place; a file trained before January 2021 needs --relu-inplace")
+        findings.append("assumed ReLU not in place; a file trained before January 2021 needs --relu-inplace yes")
     return usual
 
 

@@ -123,10 +123,10 @@ def test_what_was_seen_is_said(write: Write) -> None:
         "VQ-VAE of 2 levels: images of 32x48, 3 channels; codes top 4x6 of 11, bottom 8x12 of 13; width 6, "
         "2 residual blocks"
     )
-    assert any("--relu-inplace" in line for line in loaded.findings)
+    assert any("--relu-inplace yes" in line for line in loaded.findings)
     assert any("moving averages" in line for line in loaded.findings)
     audio = load_checkpoint(write(public_state(AUDIO)), options=options(AUDIO))
-    assert "log-mel spectrograms" in audio.findings[0] and any("--no-relu-inplace" in line for line in audio.findings)
+    assert "log-mel spectrograms" in audio.findings[0] and any("--relu-inplace no" in line for line in audio.findings)
     stage = load_checkpoint(write(public_state(STAGE)), options=options(STAGE))
     assert stage.findings[0].startswith("left out 1 tensors that only training needs, loss.perceptual")
     assert "factor 4: images of 8x16, 3 channels; codes 2x4 of 10, vectors of 4; widths 32, 64, 32" in stage.findings[1]

@@ -15,6 +15,7 @@ from pixelsnail_infer.codec import CodecManifest, CodesSpec, ImageSpec
 from pixelsnail_infer.errors import BackendError, GraphFileError, ManifestError, RequestError
 from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY
 from pixelsnail_infer.runtime import load, load_decoder, load_encoder, to_uint8
+from pixelsnail_infer.runtime.codec import CODEC_BATCH
 
 from .synthetic import C, H, L, W, build, decode, decoder_graph, encode, manifest, random_codes
 
@@ -31,7 +32,7 @@ def test_codes_are_decoded_in_order_whatever_the_batch(n: int, max_batch: int | 
         image = decoder.decode(top, bottom, max_batch=max_batch, progress=lambda *step: seen.append(step))
     assert image.dtype == np.float32 and image.shape == (n, H, W, C)
     np.testing.assert_array_equal(image, decode(top, bottom))
-    size = max_batch or 16
+    size = max_batch or CODEC_BATCH
     assert seen == [(min(done, n), n) for done in range(size, n + size, size)]
 
 
