@@ -18,6 +18,7 @@ from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.artifacts import Artifacts, staging_folder
 from pixelsnail_infer.export.declared import Conditions, condition_specs
 from pixelsnail_infer.export.forward import Forward, ForwardFunction
+from pixelsnail_infer.export.fresh import unwrapped
 from pixelsnail_infer.export.own_caches import forget_fakes
 from pixelsnail_infer.export.reference import Reference
 from pixelsnail_infer.export.staging import staged
@@ -80,7 +81,7 @@ def export_model(
     Raises `NotCausalError`, `UnsupportedOpError`, `ModelError`, `VerificationError`, or `PixelsnailError` when the
     files cannot be written.
     """
-    target, law, shape = Path(target), _distribution(levels, distribution), _canvas(shape)
+    target, module, law, shape = Path(target), unwrapped(module), _distribution(levels, distribution), _canvas(shape)
     specs = condition_specs(conditions)
     call = Forward(forward)
     call.check_names(module, [spec.name for spec in specs])
@@ -108,15 +109,21 @@ def _report(checks: Sequence[Check]) -> dict[str, Any]:
 def _distribution(levels: int | None, distribution: Distribution | None) -> Distribution:
     if (levels is None) == (distribution is None):
         raise ModelError("give levels for a model of codes, or a distribution: one of the two.")
-    if levels is not None and (not isinstance(levels, int) or levels < 1):
+    if distribution is not None:
+        return distribution
+    if not _positive(levels):
         raise ModelError(f"levels is {levels!r}, expected the number of codes, 1 or more.")
-    return distribution or Categorical(levels or 0)
+    return Categorical(int(levels or 0))
 
 
 def _canvas(shape: tuple[int, int]) -> tuple[int, int]:
-    if len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape):
+    if len(shape) != 2 or not all(_positive(size) for size in shape):
         raise ModelError(f"shape is {shape!r}, expected the rows and columns of the canvas, such as (32, 32).")
-    return shape[0], shape[1]
+    return int(shape[0]), int(shape[1])
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and int(value) > 0
 
 
 def _manifest(module: torch.nn.Module, law: Distribution, shape: tuple[int, int],

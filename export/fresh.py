@@ -8,7 +8,18 @@ import torch
 
 from pixelsnail_infer.errors import ModelError
 
-__all__ = ["fresh_copy"]
+__all__ = ["fresh_copy", "unwrapped"]
+
+
+def unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """The network that `torch.compile` or a data-parallel wrapper was put around, else `module` itself."""
+    for name in ("_orig_mod", "module"):
+        inside = getattr(module, name, None)
+        wraps = name == "_orig_mod" or isinstance(module, (torch.nn.DataParallel,
+                                                           torch.nn.parallel.DistributedDataParallel))
+        if wraps and isinstance(inside, torch.nn.Module):
+            return unwrapped(inside)
+    return module
 
 
 def fresh_copy(module: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.nn.Module:

@@ -102,7 +102,7 @@ def _unknown(tensors: dict[str, Tensor]) -> str:
     more = ", …" if len(tensors) > len(seen) else ""
     return (
         f"a model that is not known: {len(tensors)} tensors ({', '.join(seen)}{more}); supported are {SUPPORTED} "
-        "(weight norm in place)"
+        "(weight norm in place). A network of your own is exported by its class (--model FILE.py:CLASS)"
     )
 
 

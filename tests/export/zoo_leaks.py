@@ -108,7 +108,7 @@ def squeeze_and_excite(shape: Shape) -> nn.Module:
     return Sketch(run, first=First(), squeeze=conv(), out=head())
 
 
-@leak(ModelError, "module 'norm'", "canvas|statistics")
+@leak(NotCausalError, "module 'norm'", "native_batch_norm", "instance norm", "positions of the canvas")
 def instance_norm(shape: Shape) -> nn.Module:
     return Sketch(lambda m, x: m.out(m.norm(m.first(hot(x)))), first=First(), norm=nn.InstanceNorm2d(WIDTH), out=head())
 

@@ -116,6 +116,18 @@ def test_what_does_not_fit_is_refused(settings: dict[str, Any], says: str, tmp_p
     assert says in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda m: nn.DataParallel(torch.compile(m))])
+def test_wrappers_are_taken_off(wrap: Any, tmp_path: Path) -> None:
+    module = Lines()
+    export_model(wrap(module), tmp_path / "out.onnx", forward=last_first, levels=np.int64(LEVELS),
+                 shape=torch.Size(SHAPE), conditions=DECLARED)
+    codes = np.random.default_rng(0).integers(0, LEVELS, (1, *SHAPE))
+    given = {"label": np.array([1]), "style": np.ones((1, 2), np.float32)}
+    with load(tmp_path / "out.onnx", threads=1) as sampler, torch.no_grad():
+        expected = last_first(module, torch.from_numpy(codes), {k: torch.from_numpy(v) for k, v in given.items()})
+        assert np.abs(sampler.replay(codes, **given) - expected.permute(0, 2, 3, 1).numpy()).max() < 1e-5
+
+
 def test_a_list_counts_as_a_tuple(tmp_path: Path) -> None:
     done = export_model(Lines(), tmp_path / "out.onnx", forward=lambda m, x, c: [last_first(m, x, c), None],
                         levels=LEVELS, shape=SHAPE, conditions=DECLARED)
