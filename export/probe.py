@@ -122,7 +122,7 @@ def _tried(reference: Reference, single: Sequence[int], onwards: Sequence[int], 
     together = TOGETHER if count <= SMALL else 1
     before = reference.logits(images, conditions, dtype).reshape(count, -1)
     sigma = float(before.std())
-    changes = [(p, False) for p in single] + [(p, True) for p in onwards]
+    changes = [(p, False) for p in single] + [(p, True) for p in onwards if p < count - 1 or p not in single]
     for start in range(0, len(changes), together):
         some = changes[start:start + together]
         batch = np.stack([reference.changed(images[0], p, None if rest else p + 1) for p, rest in some])
