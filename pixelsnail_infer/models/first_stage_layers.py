@@ -44,7 +44,10 @@ class ResnetBlock(nn.Module):
 
 
 class AttnBlock(nn.Module):
-    """Attention over all positions, one head of full width, scaled by 1/√C, added to the input."""
+    """Attention over all positions, one head of full width, scaled by 1/√C, added to the input.
+
+    Positions come before channels: TensorRT builds no engine of an encoder with products of [B, C, P].
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -56,11 +59,12 @@ class AttnBlock(nn.Module):
         batch, channels, height, width = x.shape
         normed = self.norm(x)
         query, key, value = (
-            layer(normed).reshape(batch, channels, height * width) for layer in (self.q, self.k, self.v)
-        )  # [B, C, P]
-        weights = torch.softmax(query.transpose(1, 2) @ key * channels**-0.5, dim=2)  # [B, P queries, P keys]
-        mixed = value @ weights.transpose(1, 2)  # [B, C, P]
-        return x + self.proj_out(mixed.reshape(batch, channels, height, width))
+            layer(normed).permute(0, 2, 3, 1).reshape(batch, height * width, channels)
+            for layer in (self.q, self.k, self.v)
+        )  # [B, P, C]
+        weights = torch.softmax(query @ key.transpose(1, 2) * channels**-0.5, dim=2)  # [B, P queries, P keys]
+        mixed = (weights @ value).reshape(batch, height, width, channels)  # [B, P, C] → [B, h, w, C]
+        return x + self.proj_out(mixed.permute(0, 3, 1, 2))
 
 
 class Middle(nn.Module):

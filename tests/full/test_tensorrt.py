@@ -8,19 +8,37 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
+
+from pixelsnail_infer.export.codec_graph import build_graph
+from pixelsnail_infer.models.first_stage import FirstStage
+from pixelsnail_infer.models.first_stage_config import FirstStageConfig
+from pixelsnail_infer.models.vqvae import VqVae
+from pixelsnail_infer.models.vqvae_config import VqVaeConfig
 
 pytestmark = pytest.mark.full
 pytest.importorskip("tensorrt_rtx_bindings", reason="needs the tensorrt-rtx extra (make test-full)")
 
 ENGINE = Path(__file__).with_name("engine.py")
 PARTS = ("step", "row", "prologue", "score", "filtered")
+SMALL = VqVaeConfig(shape=(32, 64), levels=(16, 24), channel=16, n_res_channel=8, embed_dim=8)
+FIRST_STAGES = {
+    "two_levels": lambda: VqVae(SMALL),
+    "branches": lambda: VqVae(
+        replace(SMALL, levels=(16,), in_channel=1, kernels=(4, 2, 6, 8), suffix="_b", relu_inplace=True)
+    ),
+    "first_stage": lambda: FirstStage(
+        FirstStageConfig(shape=(32, 64), levels=64, ch=32, widths=(32, 64), attention=(1,), z_channels=4, embed_dim=4)
+    ),
+}
 
 
 class EngineError(Exception):
@@ -50,6 +68,14 @@ def test_every_exported_graph_builds_an_engine(digits_graphs: dict[str, Path], p
     assert size > 0
     scatters = sum(node.op_type == "TensorScatter" for node in model.graph.node)
     assert layers.count("KV_CACHE_UPDATE") == scatters, "a state is not updated in place"
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+@pytest.mark.parametrize("name", list(FIRST_STAGES))
+def test_both_halves_of_every_first_stage_build_an_engine(name: str, kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = build_graph(FIRST_STAGES[name](), kind)
+    assert build_engine(model.SerializeToString(), tmp_path)[0] > 0
 
 
 def test_no_part_is_unknown_to_this_test(digits_graphs: dict[str, Path]) -> None:
