@@ -241,6 +241,8 @@ def _upsample(state: Lowering, item: TraceNode) -> View:
     if sy != int(sy) or sx != int(sx):
         raise UnsupportedOpError(f"{item.where}: upsampling by ({sy}, {sx}); only whole factors are understood.")
     frame = (h * int(sy), w * int(sx))
+    if frame == found.frame:
+        return found
     node = Node("upsample", [Edge(view.node)], frame, view.node.channels, view.node.dtype, item.where, None,
                 {"factors": (int(sy), int(sx))}, False, view.node.condition)
     return View(node, with_axes(found.dims, (-2, -1), frame), frame)
