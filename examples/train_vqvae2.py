@@ -197,8 +197,8 @@ def main() -> None:
         with torch.no_grad():
             args.bits_per_code = bits_per_code(average, top, bottom, labels).item()
         stored = {k: v for k, v in vars(args).items() if not isinstance(v, Path)}
-        stored |= {"hier": name, "n_head": model.config.n_head}
-        save({"model": average.state_dict(), "args": argparse.Namespace(**stored)}, args.out / f"vqvae_{name}.pt", average)
+        stored = argparse.Namespace(**stored, hier=name, n_head=model.config.n_head)
+        save({"model": average.state_dict(), "args": stored}, args.out / f"vqvae_{name}.pt", average)
         print(f"held out: {args.bits_per_code:.3f} bits per code")
 
 
