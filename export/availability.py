@@ -56,6 +56,8 @@ def _latest(node: Node, network: Canonical, known: Availability) -> tuple[Offset
         return network.shift[node], _Step(None, (0, 0))
     best: Offset | None = None
     step = _Step(None, (0, 0))
+    if not node.pixel:
+        return best, step
     for edge, offset in _offsets(node, network, known):
         own = known.latest[edge.source]
         if own is None or not edge.source.pixel:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
-from pixelsnail_infer.export.fields import Edge, Node, Offset, reads, topological
+from pixelsnail_infer.export.fields import TAPPED, Edge, Node, Offset, reads, topological
 from pixelsnail_infer.export.whole import full_value
 from pixelsnail_infer.export.windows import window
 
@@ -129,7 +129,7 @@ class _Builder:
             if node.frame is not None and node not in self.boxes:
                 continue  # never demanded
             if not node.pixel:
-                self.new[node] = node
+                self.new[node] = self._fixed(node)
                 continue
             clone = Node(node.op, [], self.shape, node.channels, node.dtype, node.where, node.keys, node.attrs,
                          True, node.condition)
@@ -139,25 +139,37 @@ class _Builder:
         self.result.output = self.new[output]
         return self.result
 
+    def _fixed(self, node: Node) -> Node:
+        """A node that sees no pixels; where its taps were pruned it may see no conditions any more either."""
+        if node.op in ("const", "input"):
+            return node
+        for edge in node.inputs:
+            edge.source = self.new.get(edge.source, edge.source)
+        node.condition = any(edge.source.condition for edge in node.inputs)
+        return node if node.condition else _value(node)
+
     def _folded(self, node: Node) -> Node:
         """A node that sees no pixels any more, all of its reads being outside, as what it has become."""
         if node.op == "input" or any(edge.source.pixel for edge in node.inputs):
             return node
         node.pixel, node.condition = False, any(edge.source.condition for edge in node.inputs)
-        if node.condition:
-            return node
-        value = full_value(node, {e.source: full_value(e.source, {}, {}) for e in node.inputs}, {})[0]
-        return Node("const", [], node.frame, node.channels, node.dtype, node.where, node.keys, {"value": value})
+        if not node.condition:
+            return _value(node)
+        if not node.keys and all(edge.source.frame is None for edge in node.inputs):
+            node.frame = None
+        return node
 
     def _edge(self, node: Node, edge: Edge) -> Edge:
         source, own = edge.source, self.shifts[node]
-        if source.frame is None:
-            return Edge(source)
         if edge.keys:
             return self._keys(node, edge)
         if not source.pixel:
+            source = self.new.get(source, source)
+        if source.frame is None:
+            return Edge(source)
+        if not source.pixel:
             offset = (edge.dy + own[0], edge.dx + own[1])
-            if source.op == "const":
+            if source.op == "const" and node.op not in TAPPED:
                 return Edge(self._table(source, offset, edge.border))
             return Edge(source, *offset, edge.border)
         if all(_clip(_moved(self.boxes[node], offset), source.frame) is None for offset in reads(node, edge)):
@@ -165,16 +177,41 @@ class _Builder:
             return Edge(_constant(source, border.expand(source.channels)))
         other = self.shifts[source]
         if not self.new[source].pixel:
-            return self._edge(node, Edge(self.new[source], edge.dy - other[0], edge.dx - other[1], edge.border))
+            known = self._begun(source, edge.border if self._outside(node, edge) else None, node.op)
+            return self._edge(node, Edge(known, edge.dy - other[0], edge.dx - other[1], edge.border))
         target = self._bordered(source, edge) if self._outside(node, edge) else self.new[source]
         return Edge(target, edge.dy + own[0] - other[0], edge.dx + own[1] - other[1])
 
+    def _begun(self, source: Node, border: torch.Tensor | None, reader: str) -> Node:
+        """What `source`, which sees no pixels any more, has become, with the border where its frame has not begun; a
+        vector laid out over positions where its reader has offsets."""
+        node, (dy, dx) = self.new[source], self.shifts[source]
+        laid_out = node.frame is None and (border is not None or reader in (*TAPPED, "key_dot"))
+        if not laid_out and ((dy >= 0 and dx >= 0) or border is None):
+            return node
+        ones = [1] * len(node.channels)
+        fill = torch.zeros(node.channels, dtype=node.dtype) if border is None else \
+            border.to(node.dtype).expand(node.channels)
+        begun = torch.zeros(*self.shape, *ones, dtype=torch.bool)
+        begun[max(-dy, 0):, max(-dx, 0):] = True
+        if node.op == "const":
+            value = torch.where(begun, node.attrs["value"], fill)
+            return Node("const", [], self.shape, node.channels, node.dtype, node.where, None, {"value": value})
+        mask = Node("const", [], self.shape, tuple(ones), torch.bool, node.where, None, {"value": begun})
+        return Node("map", [Edge(mask), Edge(node), Edge(_constant(node, fill))], self.shape, node.channels, node.dtype,
+                    node.where, None, {"fn": "where", "params": {}}, False, True)
+
     def _keys(self, node: Node, edge: Edge) -> Edge:
-        source = edge.source
+        source, new = edge.source, self.new[edge.source]
         if source.pixel and (source.frame != self.shape or self.shifts[source] != (0, 0)):
             raise UnsupportedOpError(f"{node.where} attends to keys on a {source.frame} grid; the canvas is "
                                      f"{self.shape}.")
-        return Edge(self.new[source], keys=True, pool=edge.pool)
+        if edge.pool is None or new.pixel:
+            return Edge(new, keys=True, pool=edge.pool)
+        (h, w), (py, px) = new.frame, edge.pool  # type: ignore[misc]
+        blocks = Node("pool", [Edge(new)], (h // py, w // px), new.channels, new.dtype, new.where, None,
+                      {"blocks": edge.pool}, False, new.condition)
+        return Edge(_value(blocks) if new.op == "const" else blocks, keys=True)
 
     def _table(self, source: Node, offset: Offset, border: torch.Tensor | None) -> Node:
         """A positional constant as the canvas sees it from `offset`."""
@@ -212,6 +249,12 @@ class _Builder:
         if dy < 0 or dx < 0:
             self.result.guard[node] = (max(-dy, 0), max(-dx, 0))
         return node
+
+
+def _value(node: Node) -> Node:
+    """A node of constants as the constant that it is."""
+    value = full_value(node, {e.source: full_value(e.source, {}, {}) for e in node.inputs}, {})[0]
+    return Node("const", [], node.frame, node.channels, node.dtype, node.where, node.keys, {"value": value})
 
 
 def _equal(a: torch.Tensor, b: torch.Tensor, channels: tuple[int, ...]) -> bool:

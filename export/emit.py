@@ -56,8 +56,8 @@ class Scope(ABC):
         """All positions of an attended value (or their blocks), `[B, heads, P, d]`."""
 
     @abstractmethod
-    def positions(self) -> str:
-        """Raster positions of the queries, int64 `[B or 1, 1, Q, 1]`."""
+    def positions(self, frame: tuple[int, int]) -> str:
+        """Raster positions on `frame` of the queries, int64 `[B or 1, 1, Q, 1]`."""
 
     @abstractmethod
     def guard(self, node: Node, value: str) -> str:
@@ -81,7 +81,7 @@ class Scope(ABC):
             return self.dense(self.operand(node.inputs[0].source, node), *self.single(node), vector=vector)
         if node.op == "lookup":
             return self._look_up(node)
-        if node.op in ("input", "spread", "upsample"):
+        if node.op in ("input", "spread", "upsample", "pool"):
             return self.source(node)
         if node.op == "key_dot":
             return self._scores(node)
@@ -118,10 +118,14 @@ class Scope(ABC):
     def _lead(self, node: Node) -> int:
         return 1 if node.keys or node.frame is None else self.lead
 
+    def queries(self, node: Node) -> int:
+        """How many queries of a node with keys this graph computes at once."""
+        return self.count
+
     def shape(self, node: Node) -> list[int]:
         """The node's shape as Reshape takes it (0: as it was)."""
         if node.keys:
-            return [0, *node.channels, self.count, node.keys[0] * node.keys[1]]
+            return [0, *node.channels, self.queries(node), node.keys[0] * node.keys[1]]
         return [0] * self._lead(node) + list(node.channels)
 
     def operand(self, source: Node, node: Node) -> str:
@@ -151,7 +155,7 @@ class Scope(ABC):
         found = comparison(source)
         if isinstance(found, Comparison):
             key = w.constant(torch.arange(source.keys[0] * source.keys[1]).view(1, 1, 1, -1))  # type: ignore[index]
-            hit = w.op("Less" if found.strict else "LessOrEqual", key, self.positions())
+            hit = w.op("Less" if found.strict else "LessOrEqual", key, self.positions(source.frame or (1, 1)))
             mask = found.write(w, hit, source.dtype)
             extra = len(node.channels) - 1
             if extra > 0:
@@ -159,6 +163,11 @@ class Scope(ABC):
             elif extra < 0:
                 mask = w.op("Squeeze", mask, w.constant([1]))
             return mask
+        return self._table(source)
+
+    def _table(self, source: Node) -> str:
+        """A constant over queries and keys, `[B or 1, *channels, Q, P]`."""
+        w = self.writer
         table = self.placed(source)  # [B or 1, (Q,) *channels, P]
         rank = len(source.channels)
         if self.lead == 2:
@@ -237,7 +246,7 @@ class Scope(ABC):
     def _scores(self, node: Node) -> str:
         w, query = self.writer, node.inputs[0].source
         heads, width, count = len(node.channels), query.channels[-1], node.keys[0] * node.keys[1]  # type: ignore[index]
-        q, k = self.value(query), self.keys(node.inputs[1])
+        q, k = self._query(query, node), self._attended(node.inputs[1])
         total = _product(query.channels[:-1])  # 1 where all heads of the keys share one query
         if self.lead == 1:  # K @ q: the cache is read as it lies
             column = w.op("Reshape", q, w.constant([0, total, width, 1]))
@@ -247,14 +256,32 @@ class Scope(ABC):
             scores = w.op("MatMul", w.op("Transpose", q, perm=[0, 2, 1, 3]), w.op("Transpose", k, perm=[0, 1, 3, 2]))
         if self.lead == 2 and heads == 1:
             return scores
-        return w.op("Reshape", scores, w.constant([0, *node.channels, self.count, count]))
+        return w.op("Reshape", scores, w.constant([0, *node.channels, self.queries(node), count]))
+
+    def _query(self, query: Node, node: Node) -> str:
+        if query.op != "const":
+            return self.value(query)
+        if query.frame is None:
+            assert node.frame is not None
+            value = query.attrs["value"].expand(*node.frame, *query.channels)
+            query = Node("const", [], node.frame, query.channels, query.dtype, query.where, attrs={"value": value})
+        return self.placed(query)
+
+    def _attended(self, edge: Edge) -> str:
+        """All keys of an edge into keys or values, `[B or 1, heads, P, d]`."""
+        if edge.source.op != "const":
+            return self.keys(edge)
+        value = edge.source.attrs["value"]
+        flat = value.flatten(0, 1).reshape(value.shape[0] * value.shape[1], -1, value.shape[-1])  # [P, heads, d]
+        return self.writer.constant(flat.permute(1, 0, 2)[None])
 
     def _mix(self, node: Node) -> str:
         w, weights = self.writer, node.inputs[0].source
         heads, width, count = node.channels[:-1], node.channels[-1], weights.keys[0] * weights.keys[1]  # type: ignore[index]
-        a, v = self.value(weights), self.keys(node.inputs[1])
+        a = self._table(weights) if weights.op == "const" else self.value(weights)
+        v = self._attended(node.inputs[1])
         if len(weights.channels) != 1:
-            a = w.op("Reshape", a, w.constant([0, _product(weights.channels), self.count, count]))
+            a = w.op("Reshape", a, w.constant([0, _product(weights.channels), self.queries(node), count]))
         mixed = w.op("MatMul", a, v)  # [B, heads, Q, d]
         if self.lead == 1:
             return w.op("Reshape", mixed, w.constant([0, *node.channels]))

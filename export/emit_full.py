@@ -34,8 +34,11 @@ class FullScope(Scope):
         """`[B, h, w, *channels]` as `[B, h*w, *channels]`."""
         return self.writer.op("Reshape", value, self.writer.constant([0, math.prod(node.frame or ()), *node.channels]))
 
-    def positions(self) -> str:
-        return self.writer.constant(torch.arange(self.count).view(1, 1, -1, 1))
+    def queries(self, node: Node) -> int:
+        return math.prod(node.frame or (1,))
+
+    def positions(self, frame: tuple[int, int]) -> str:
+        return self.writer.constant(torch.arange(math.prod(frame)).view(1, 1, -1, 1))
 
     def placed(self, node: Node) -> str:
         return self.writer.constant(node.attrs["value"].flatten(0, 1)[None])
@@ -53,6 +56,8 @@ class FullScope(Scope):
             return self.flat(self.writer.op("Transpose", self.value(edge.source), perm=perm), node)
         if node.op == "upsample":
             return self._upsampled(node)
+        if node.op == "pool":
+            return self.pooled(self.value(node.inputs[0].source), node.inputs[0].source, node.attrs["blocks"])
         raise ValueError(f"{node} is not computed by this graph")
 
     def _input(self, node: Node) -> str:
@@ -97,7 +102,7 @@ class FullScope(Scope):
         w, (top, left), (h, width) = self.writer, self.program.guard[node], self.program.shape
         inside = (torch.arange(h)[:, None] >= top) & (torch.arange(width)[None] >= left)
         mask = inside.reshape(1, -1, *(1,) * len(node.channels))
-        return w.op("Where", w.constant(mask), value, w.constant(self.border(node).expand(node.channels)))
+        return w.where(w.constant(mask), value, w.constant(self.border(node).expand(node.channels)), node.dtype)
 
     def broadcasts(self, source: Node, node: Node) -> bool:
         return source.op == "const" or super().broadcasts(source, node)

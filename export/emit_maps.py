@@ -93,7 +93,7 @@ def _gelu(w: GraphWriter, args: list[str], params: dict[str, Any], node: Node) -
 
 def _where(w: GraphWriter, args: list[str], params: dict[str, Any], node: Node) -> str:
     mask = args[0] if node.inputs[0].source.dtype == torch.bool else _cast(w, args[0], torch.bool)
-    return w.op("Where", mask, *args[1:])
+    return w.where(mask, args[1], args[2], node.dtype)
 
 
 WRITERS: dict[str, Writer] = {

@@ -98,7 +98,7 @@ class RowScope(Scope):
         update = w.op("Transpose", value, perm=[0, 2, 1, 3])
         return scatter(w, cache, update, w.op("Mul", self.row, w.constant(self.count)))
 
-    def positions(self) -> str:
+    def positions(self, frame: tuple[int, int]) -> str:
         w = self.writer
         start = w.op("Mul", self.row, w.constant(self.count))
         start = w.op("Unsqueeze", start, w.constant([1, 2, 3]))
@@ -116,8 +116,7 @@ class RowScope(Scope):
     def _prologue_row(self, value: str, dy: int, height: int | None = None, factor: int = 1) -> str:
         """Row `(row + dy) // factor` of a prologue map, clamped into it: `[B, w, *channels]`."""
         w, row = self.writer, self.row
-        if dy:
-            assert height is not None
+        if height is not None:
             row = w.op("Add", row, w.constant(dy))
             row = w.op("Min", w.op("Max", row, w.constant(0)), w.constant(height - 1))
         if factor > 1:
@@ -146,7 +145,8 @@ class RowScope(Scope):
         inside = w.op("Unsqueeze", inside, w.constant(list(range(1, 2 + rank))))
         columns = (torch.arange(self.count) >= left).view(1, -1, *(1,) * rank)
         mask = w.op("And", inside, w.constant(columns))
-        return w.op("Where", mask, value, w.constant(self.program.border[node].to(node.dtype).expand(node.channels)))
+        border = w.constant(self.program.border[node].to(node.dtype).expand(node.channels))
+        return w.where(mask, value, border, node.dtype)
 
     def tapped(self, node: Node) -> str:
         """Taps in the same row read the row's own values; taps above read a canvas or a condition map."""
@@ -167,11 +167,8 @@ class RowScope(Scope):
         if node.op == "lookup":
             return look_up(w, patch, [taps[o] for o in offsets], 2)
         weight = torch.cat([taps[o].T for o in offsets])  # [taps * in, out]
-        channels = node.inputs[0].source.channels
-        lead, inner = list(channels[:-1]), weight.shape[0]
-        if lead:
-            raise ValueError("taps over values with several channel axes")
-        return w.op("MatMul", w.op("Reshape", patch, w.constant([0, 0, inner])), w.constant(weight))
+        lead = node.inputs[0].source.channels[:-1]  # of a layer over the last of several axes, which has one tap
+        return w.op("MatMul", w.op("Reshape", patch, w.constant([0, 0, *lead, weight.shape[0]])), w.constant(weight))
 
     def _patches(self, node: Node, offsets: list[tuple[int, int]]) -> str:
         """The source at every offset, `[B, W, taps, *channels]`."""
@@ -186,9 +183,7 @@ class RowScope(Scope):
         start = w.op("Unsqueeze", start, w.constant([1]))  # [B, 1, taps]
         columns = torch.tensor([[canvas.left + j + dx for _, dx in offsets] for j in range(self.count)])
         address = w.op("Add", start, w.constant(columns[None]))
-        patch = gather(w, canvas, address, torch.full((1,), member))
-        if not source.dtype.is_floating_point:
-            patch = w.cast(patch, "int64")
+        patch = w.typed(gather(w, canvas, address, torch.full((1,), member)), source.dtype)
         if len(source.channels) != 1:
             patch = w.op("Reshape", patch, w.constant([0, 0, 0, *source.channels]))
         return patch
@@ -222,7 +217,7 @@ class RowScope(Scope):
         moved = w.op("Add", self.row, w.constant(dy))
         inside = w.op("And", w.op("GreaterOrEqual", moved, w.constant(0)), w.op("Less", moved, w.constant(height)))
         inside = w.op("Unsqueeze", inside, w.constant(list(range(1, 2 + rank))))
-        return w.op("Unsqueeze", w.op("Where", inside, line, w.constant(fill)), w.constant([2]))
+        return w.op("Unsqueeze", w.where(inside, line, w.constant(fill), source.dtype), w.constant([2]))
 
 
 def padded(writer: GraphWriter, value: str, border: torch.Tensor, left: int, right: int) -> str:

@@ -68,7 +68,7 @@ class StepScope(Scope):
         for node, part in zip(singles, parts[len(rows):], strict=True):
             if len(node.channels) != 1:
                 part = w.op("Reshape", part, w.constant([0, *node.channels]))
-            self.values[node] = part if node.dtype.is_floating_point else w.cast(part, "int64")
+            self.values[node] = w.typed(part, node.dtype)
 
     def _gather(self) -> None:
         """All canvas cells that the step reads: one gather per canvas, cut per reading node."""
@@ -129,7 +129,7 @@ class StepScope(Scope):
         piece = self.cut(node, apart, 2)
         return w.op("Reshape", piece, w.constant([0, count * math.prod(node.channels)]))
 
-    def positions(self) -> str:
+    def positions(self, frame: tuple[int, int]) -> str:
         return self.writer.op("Unsqueeze", self._position(), self.writer.constant([1, 2, 3]))
 
     def _position(self) -> str:
@@ -161,7 +161,8 @@ class StepScope(Scope):
                       w.op("GreaterOrEqual", self.col, w.constant(left)))
         rank = len(node.channels)
         inside = w.op("Unsqueeze", inside, w.constant(list(range(1, 1 + rank)))) if rank else inside
-        return w.op("Where", inside, value, w.constant(self.program.border[node].to(node.dtype).expand(node.channels)))
+        border = w.constant(self.program.border[node].to(node.dtype).expand(node.channels))
+        return w.where(inside, value, border, node.dtype)
 
     def tapped(self, node: Node) -> str:
         w, source = self.writer, node.inputs[0].source
@@ -172,7 +173,7 @@ class StepScope(Scope):
         if node.op == "linear" and not past and bias is not None and len(source.channels) == 1:
             return self.dense(self.value(source), taps[0, 0].T, bias, vector=True)
         if past:
-            parts.append(self._weighted(node, self.pieces[node], [taps[o] for o in past]))
+            parts.append(self._weighted(node, source, self.pieces[node], [taps[o] for o in past]))
         if (0, 0) in taps:
             parts.append(self._here(node, source, taps[0, 0]))
         total = parts[0] if len(parts) == 1 else w.op("Add", *parts)
@@ -183,9 +184,11 @@ class StepScope(Scope):
             return self.writer.op("Gather", self.writer.constant(tap), self.value(source), axis=0)
         return self.dense(self.value(source), tap.T, None)
 
-    def _weighted(self, node: Node, cells: str, taps: list[torch.Tensor]) -> str:
+    def _weighted(self, node: Node, source: Node, cells: str, taps: list[torch.Tensor]) -> str:
         """Taps applied to gathered cells `[B, taps * C]`."""
         w = self.writer
+        if len(source.channels) > 1:  # a layer over the last of several axes has one tap
+            cells = w.op("Reshape", cells, w.constant([0, *source.channels]))
         if node.op == "lookup":
             return look_up(w, w.cast(cells, "int64"), taps, 1)
         return w.op("MatMul", cells, w.constant(torch.cat([tap.T for tap in taps])))
@@ -194,7 +197,7 @@ class StepScope(Scope):
         w = self.writer
         value = self.pieces[node] if len(source.channels) == 1 else \
             w.op("Reshape", self.pieces[node], w.constant([0, *source.channels]))
-        return value if source.dtype.is_floating_point else w.cast(value, "int64")
+        return w.typed(value, source.dtype)
 
     def _cache_result(self, node: Node) -> str:
         """The cache with this step's entry written."""

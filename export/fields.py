@@ -26,7 +26,8 @@ class Node:
     """One value. `op` is one of
 
     input, const, map (elementwise), linear (taps), lookup (taps of a one-hot), cat, slice, reshape, permute, softmax,
-    reduce, embedding, upsample, spread (a vector laid out as a map), shift, key_dot, key_mix, key_softmax, key_reduce.
+    reduce, embedding, upsample, spread (a vector laid out as a map), pool (maxima of blocks), shift,
+    key_dot, key_mix, key_softmax, key_reduce.
     """
 
     op: str

@@ -152,7 +152,7 @@ class _Run:
         if not self.kept[source].inclusive:  # then this position's own entry is not written yet when it is read
             value = value.clone()
             value[:, i, columns] = self._unknown(value)
-        value = pooled(value, node.inputs[1])
+        value = pooled(value, node.inputs[1].pool)
         reached = self._reached(node, i, columns).view(1, *value.shape[1:3], *(1,) * len(source.channels))
         return torch.where(reached, value, torch.zeros_like(value))
 

@@ -2,7 +2,8 @@
 
 `lower(trace, pixels, shape)` walks the trace once, with one handler per ATen op (`lower_elementwise`, `lower_layout`,
 `lower_contract`). Where two operands of a product could both be the keys, the first reading is that the second one is;
-a later sum over the other one's positions proves the contrary, and the walk starts again with that product flipped.
+where a constant factor could be a layer's weights or keys, that it is weights. A later sum over the other one's
+positions proves the contrary, and the walk starts again with that product read in the next way.
 """
 
 from __future__ import annotations
@@ -24,21 +25,27 @@ __all__ = ["Flip", "Lowering", "lower", "positionwise", "repeated"]
 
 
 class Flip(Exception):
-    """The keys of a product are its first operand, not its second."""
+    """A product must be read in another way: its keys are its first operand, or its constant factor has positions.
+    `error` is what is wrong with the reading at hand, if no other one gets further."""
 
-    def __init__(self, node: Node) -> None:
-        super().__init__("flip")
-        self.number: int = node.attrs["product"]
+    def __init__(self, product: int, error: ModelError) -> None:
+        super().__init__(str(error))
+        self.product, self.error = product, error
 
 
 @dataclass(slots=True)
 class Lowering:
-    """State of one walk: the traced values so far, the canvas, and the products known to be flipped."""
+    """State of one walk: the traced values so far, the canvas, and how often each product's reading was changed."""
 
     shape: tuple[int, int]
-    flipped: frozenset[int]
+    readings: dict[int, int]
     values: dict[int, Any] = field(default_factory=dict)
-    products: int = 0
+    item: int = 0
+
+    def product(self, readings: int) -> tuple[int, dict[str, int]]:
+        """How to read the product at hand, which has so many `readings`, and the attribute that lets it be changed."""
+        reading = self.readings.get(self.item, 0)
+        return reading, {"product": self.item} if reading < readings - 1 else {}
 
     def get(self, tree: Any) -> Any:
         """Arguments with references replaced by views."""
@@ -58,14 +65,18 @@ def lower(trace: Trace, pixels: str, shape: tuple[int, int]) -> Node:
 
     `pixels` names the input that is being modelled. Raises `UnsupportedOpError` for what is not understood.
     """
-    flipped: frozenset[int] = frozenset()
+    readings: dict[int, int] = {}
+    furthest, reason = -1, None
     while True:
+        state = Lowering(shape, readings)
         try:
-            return _walk(trace, pixels, Lowering(shape, flipped))
-        except Flip as flip:
-            if flip.number in flipped:
-                raise ModelError("the keys of an attention product could not be told from its queries.") from None
-            flipped |= {flip.number}
+            return _walk(trace, pixels, state)
+        except (Flip, ModelError) as error:
+            if len(state.values) > furthest:
+                furthest, reason = len(state.values), error.error if isinstance(error, Flip) else error
+            if not isinstance(error, Flip):
+                raise reason or error from None
+            readings[error.product] = readings.get(error.product, 0) + 1
 
 
 def _walk(trace: Trace, pixels: str, state: Lowering) -> Node:
@@ -73,7 +84,7 @@ def _walk(trace: Trace, pixels: str, state: Lowering) -> Node:
 
     for number, spec in enumerate(trace.inputs):
         state.values[number] = _input(spec.name, spec.shape, spec.dtype, spec.levels, spec.name == pixels, state.shape)
-    for item in _live(trace):
+    for state.item, item in enumerate(_live(trace)):
         handler: Callable[[Lowering, TraceNode], Any] | None = HANDLERS.get(item.op)
         if handler is None:
             raise UnsupportedOpError(

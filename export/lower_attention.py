@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import replace
 
-from pixelsnail_infer.errors import UnsupportedOpError
-from pixelsnail_infer.export.axes import kinds_of, solid, spans_positions
+import torch
+
+from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
+from pixelsnail_infer.export.axes import kinds_of, solid, spans_keys, spans_positions
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lower import Flip, Lowering
+from pixelsnail_infer.export.lower_elementwise import constant
 from pixelsnail_infer.export.trace import Where
 from pixelsnail_infer.export.views import Atom, Dim, View, drop_axes, size_of
 
-__all__ = ["flip", "mixed", "outer", "scored", "scores", "swapped"]
+__all__ = ["beyond", "flip", "mixed", "outer", "scored", "scores", "swapped", "with_constant"]
 
 
 def scored(a: View, b: View) -> bool:
@@ -40,33 +44,99 @@ def outer(state: Lowering, a: View, b: View, where: Where) -> View | None:
     return replace(product, dims=tuple(product.dims[order.index(k)] for k in range(rank)))
 
 
-def flip(node: Node, where: Where) -> Exception:
-    """The signal that a product above `node` has its keys in its first operand."""
-    stack = [node]
-    while stack:
-        node = stack.pop()
+def flip(node: Node, error: ModelError) -> Exception:
+    """The signal that the nearest product above `node` is to be read in another way; `error` where there is none."""
+    queue, seen = deque([node]), {node}
+    while queue:
+        node = queue.popleft()
         if "product" in node.attrs:
-            return Flip(node)
-        stack += [e.source for e in node.inputs if e.source.keys]
-    return UnsupportedOpError(f"{where}: queries and keys cannot be told apart.")
+            return Flip(node.attrs["product"], error)
+        above = [e.source for e in node.inputs if not e.keys and e.source not in seen]
+        seen.update(above)
+        queue += above
+    return error
+
+
+def beyond(view: View, what: str) -> ModelError:
+    """Why an operation over all positions is refused: unless a table over pairs of positions came in before, which may
+    have hidden the later ones, it is a leak."""
+    if not view.node.pixel:
+        return UnsupportedOpError(f"{what} over all positions of a condition's map, which is not understood.")
+    queue, seen = [view.node], {view.node}
+    places = math.prod(view.node.frame or (1,))
+    while queue:
+        node = queue.pop()
+        if node.op == "const" and node.frame and places in node.channels:
+            return UnsupportedOpError(f"{what} over all positions of the canvas after a table of all pairs of them; "
+                                      "that is understood of attention (scores, weights, values) only.")
+        above = [e.source for e in node.inputs if not e.keys and e.source not in seen]
+        seen.update(above)
+        queue += above
+    return NotCausalError(f"{what} over all positions of the canvas, later pixels included.")
 
 
 def scores(state: Lowering, a: View, b: View, where: Where) -> View:
     """Scores: `a [.., positions, d] @ b [.., d, positions]`."""
-    number = state.products
-    state.products += 1
-    flipped = number in state.flipped or (a.pool is not None and b.pool is None)
-    query, key = (swapped(b), swapped(a)) if flipped else (a, b)
+    one_way = a.pool is not None or b.pool is not None
+    reading, attrs = state.product(1 if one_way else 2)
+    flipped = a.pool is not None if one_way else reading == 1
+    return swapped(_scores(swapped(b), swapped(a), attrs, where)) if flipped else _scores(a, b, attrs, where)
+
+
+def _scores(query: View, key: View, attrs: dict[str, int], where: Where) -> View:
     if not scored(query, key):
         raise UnsupportedOpError(f"{where}: a product of two values that is not attention over positions.")
     q, k, heads = _together(_headed(query, query.dims[-1], where), _headed(key, key.dims[-2], where), where)
     channels = max(q.node.channels[:-1], k.node.channels[:-1], key=math.prod)
     node = Node("key_dot", [q.edge, _key_edge(k)], q.frame, channels, q.node.dtype, where,
-                k.frame, {"product": number}, q.node.pixel or k.node.pixel, q.node.condition or k.node.condition)
+                k.frame, attrs, q.node.pixel or k.node.pixel, q.node.condition or k.node.condition)
     positions = (Atom("y", q.frame[0]), Atom("x", q.frame[1]))  # type: ignore[index]
     keys = (Atom("Y", k.frame[0]), Atom("X", k.frame[1]))  # type: ignore[index]
-    view = View(node, (*heads, positions, keys), q.frame)
-    return swapped(view) if flipped else view
+    return View(node, (*heads, positions, keys), q.frame)
+
+
+def with_constant(state: Lowering, view: View, tensor: torch.Tensor, where: Where
+                  ) -> tuple[View | None, dict[str, int]]:
+    """`view [.., i, k] @ tensor [.., k, j]` where the constant stands for positions of the canvas: weights of every
+    query and key, or (in another reading than a layer's weights) keys or queries. Also gives the attribute by which a
+    product that is read as a layer can be read so."""
+    if view.node.keys == state.shape and spans_keys(view, -1):
+        last = (Atom("c", tensor.shape[-1], 10_000),)
+        return mixed(view, _positional(tensor, view, last, state.shape, None, where), where), {}
+    height, width = state.shape
+    many = tensor.shape[-1] == height * width > 1
+    if many and view.node.keys is None and spans_positions(view, -1):
+        keys = (Atom("Y", view.frame[0]), Atom("X", view.frame[1]))  # type: ignore[index]
+        weights = _positional(tensor.mT, view, keys, state.shape, view.frame, where)
+        return swapped(mixed(weights, swapped(view), where)), {}
+    if not many or view.node.keys or not spans_positions(view, -2):
+        return None, {}
+    reading, attrs = state.product(2 if view.pool else 3)
+    if reading == 0:
+        return None, attrs
+    other = _positional(tensor.mT, view, (Atom("c", tensor.shape[-2], 10_000),), state.shape, None, where)
+    if reading == 1 and not view.pool:
+        return _scores(view, swapped(other), attrs, where), {}
+    return swapped(_scores(other, swapped(view), attrs, where)), {}
+
+
+def _positional(tensor: torch.Tensor, like: View, last: Dim, shape: tuple[int, int], keys: tuple[int, int] | None,
+                where: Where) -> View:
+    """A constant `[*heads, P, n]` as a view whose dimension -2 is the canvas's positions, the first as `like`'s."""
+    tensor = tensor.reshape((1,) * (len(like.dims) - tensor.ndim) + tuple(tensor.shape))
+    order = iter(range(len(like.dims)))
+    heads = tuple((*(a for a in dim if a.kind == "b"), *((Atom("c", size, next(order)),) if size > 1 else ()))
+                  for size, dim in zip(tensor.shape[:-2], like.dims[:-2], strict=True))
+    width = () if keys else (last[0]._replace(axis=next(order)),)
+    rank = next(order)
+    dims = (*heads, (Atom("y", shape[0]), Atom("x", shape[1])), width or last)
+    view = constant(tensor, dims, rank, shape, keys, where)
+    value, node = view.node.attrs["value"], view.node
+    if keys and not node.keys:  # the same for all keys
+        value = value[..., None].expand(*value.shape, math.prod(keys))
+    if node.frame is None:  # the same at all positions
+        value = value.expand(*shape, *value.shape)
+    return View(Node("const", [], shape, node.channels, node.dtype, where, keys, {"value": value}), view.dims, shape)
 
 
 def _key_edge(view: View) -> Edge:
@@ -119,5 +189,5 @@ def mixed(a: View, b: View, where: Where) -> View:
         raise UnsupportedOpError(f"{where}: attention over {a.node.keys} keys meets values of {values.frame}.")
     channels = (*max(weights.node.channels, values.node.channels[:-1], key=math.prod), values.node.channels[-1])
     node = Node("key_mix", [weights.edge, _key_edge(values)], a.frame, channels,
-                values.node.dtype, where, None, {}, True, a.node.condition or b.node.condition)
+                values.node.dtype, where, None, {}, a.node.pixel or b.node.pixel, a.node.condition or b.node.condition)
     return View(node, (*lead, solid(a.dims[-2]), (Atom("c", channels[-1], len(channels) - 1),)), a.frame)

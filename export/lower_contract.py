@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from pixelsnail_infer.errors import NotCausalError, UnsupportedOpError
+from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.axes import as_map, kinds_of, solid, spans_keys
 from pixelsnail_infer.export.fields import Edge, Node
-from pixelsnail_infer.export.lower import Lowering, positionwise
-from pixelsnail_infer.export.lower_attention import flip, mixed, scored, scores, swapped
+from pixelsnail_infer.export.lower import Flip, Lowering, positionwise
+from pixelsnail_infer.export.lower_attention import beyond, flip, mixed, scored, scores, swapped, with_constant
 from pixelsnail_infer.export.lower_elementwise import elementwise, materialised, spread
 from pixelsnail_infer.export.lower_windows import pad_window
 from pixelsnail_infer.export.trace import TraceNode, Where
@@ -112,8 +112,8 @@ def _dense_layer(view: View, weight: torch.Tensor, bias: torch.Tensor | None, wh
     others = [a for d in view.dims[:-1] for a in d if a.kind == "c"]
     last = list(solid(view.dims[-1]))
     if any(a.kind != "c" for a in last):
-        if any(a.kind in "yx" for a in last) and view.node.pixel:
-            raise NotCausalError(f"{where} sums over all positions of the canvas, later pixels included.")
+        if any(a.kind in "yx" for a in last):
+            raise beyond(view, f"{where} sums")
         raise UnsupportedOpError(f"{where} contracts an axis that is not channels.")
     shape = (*(a.size for a in others), size_of(tuple(last)))
     moved = drop_axes(view, [a.axis for a in (*others, *last)], where, shape)
@@ -162,9 +162,9 @@ def _product(state: Lowering, a: View | torch.Tensor, b: View | torch.Tensor, wh
     """`a [.., i, k] @ b [.., k, j]`."""
     if isinstance(b, torch.Tensor):
         assert isinstance(a, View)
-        return _dense_layer(a, _single(b, where), None, where)
+        return _by_constant(state, a, b, where)
     if isinstance(a, torch.Tensor):
-        return swapped(_dense_layer(swapped(b), _single(a, where).T, None, where))
+        return swapped(_by_constant(state, swapped(b), a.mT, where))
     kinds = {*kinds_of(a.dims[-1]), *kinds_of(b.dims[-2])}
     if spans_keys(a, -1):
         return mixed(a, b, where)
@@ -176,16 +176,23 @@ def _product(state: Lowering, a: View | torch.Tensor, b: View | torch.Tensor, wh
         return scores(state, a, b, where)
     if "e" in kinds:
         raise UnsupportedOpError(f"{where} sums over an axis that only repeats one value, which is not understood.")
+    error = beyond(b if {"y", "x"} & {*kinds_of(b.dims[-2])} else a, f"{where} sums")
     for side in (a, b):
-        if side.node.keys:
-            raise flip(side.node, where)
-    raise NotCausalError(f"{where} sums over all positions of the canvas, later pixels included.")
+        found = flip(side.node, error)
+        if found is not error:
+            raise found
+    raise error
 
 
-def _single(tensor: torch.Tensor, where: Where) -> torch.Tensor:
-    if tensor.ndim == 2:
-        return tensor
+def _by_constant(state: Lowering, view: View, tensor: torch.Tensor, where: Where) -> View:
+    """`view [.., i, k] @ tensor [.., k, j]`: a layer, or attention with a constant factor."""
+    found, attrs = with_constant(state, view, tensor, where)
+    if found is not None:
+        return found
     flat = tensor.reshape(-1, *tensor.shape[-2:])
     if not bool((flat == flat[:1]).all()):
-        raise UnsupportedOpError(f"{where}: a product with a constant that differs along the batch.")
-    return flat[0]
+        error = UnsupportedOpError(f"{where}: a product with a constant that differs from head to head.")
+        raise Flip(attrs["product"], error) if attrs else error
+    layer = _dense_layer(view, flat[0], None, where)
+    layer.node.attrs.update(attrs)
+    return layer

@@ -15,7 +15,7 @@ from pixelsnail_infer.export.lower import Flip, positionwise
 from pixelsnail_infer.export.trace import BatchInt, Where
 from pixelsnail_infer.export.views import Atom, Dim, View, channel_view, drop_axes, regroup, size_of
 
-__all__ = ["align", "constant", "elementwise", "materialised", "spread"]
+__all__ = ["align", "constant", "elementwise", "laid_out", "materialised", "spread"]
 
 
 def elementwise(fn: str, operands: list[View | torch.Tensor], where: Where, *, params: dict[str, Any] | None = None,
@@ -206,13 +206,20 @@ def materialised(view: View, axis: int, where: Where) -> View:
     return elementwise("mul", [once, torch.ones(sizes, dtype=view.node.dtype)], where)
 
 
+def laid_out(view: View, where: Where) -> View:
+    """`spread` where a vector, viewed as a map, is about to be padded, cropped or joined along its rows or columns."""
+    plain = len(view.dims) == 4 and all(a.kind == "c" for d in view.dims[-2:] for a in solid(d))
+    rows = plain and any(solid(d) for d in view.dims[-2:])
+    return spread(view, where) if rows and view.frame is None and not view.node.pixel else view
+
+
 def spread(view: View, where: Where) -> View:
     """A vector whose last two axes are laid out over positions (a linear layer's output viewed as a map)."""
     if view.frame is not None or any(a.kind not in "ce" for d in view.dims[-2:] for a in solid(d)):
         raise UnsupportedOpError(f"{where}: a value's channels meet another value's rows or columns.")
     if view.node.pixel:
-        raise Flip(view.node) if "product" in view.node.attrs else UnsupportedOpError(
-            f"{where}: a value that depends on pixels has its channels laid out over positions.")
+        error = UnsupportedOpError(f"{where}: a value that depends on pixels has its channels laid out over positions.")
+        raise Flip(view.node.attrs["product"], error) if "product" in view.node.attrs else error
     *others, height, width = ([a for a in solid(d) if a.kind == "c"] for d in view.dims)
     frame = (size_of(tuple(height)), size_of(tuple(width)))
     rest = [a for atoms in others for a in atoms]

@@ -11,7 +11,7 @@ import torch
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.axes import kinds_of, largest, position_axis, solid, with_axes
 from pixelsnail_infer.export.lower import Lowering, positionwise, repeated
-from pixelsnail_infer.export.lower_elementwise import constant
+from pixelsnail_infer.export.lower_elementwise import constant, laid_out
 from pixelsnail_infer.export.lower_windows import pad_window
 from pixelsnail_infer.export.trace import BatchInt, TraceNode, Where
 from pixelsnail_infer.export.views import Atom, Dim, View, drop_axes, regroup, size_of
@@ -86,6 +86,8 @@ def repeat(state: Lowering, item: TraceNode) -> View:
 
 def pad(state: Lowering, item: TraceNode) -> View:
     view, amounts = state.get(item.args[0]), item.args[1]
+    if any(amounts[:4]):
+        view = laid_out(view, item.where)
     value = float(item.args[2]) if len(item.args) > 2 else 0.0
     low, high = [0, 0], [0, 0]
     axes: list[int | None] = [None, None]
@@ -128,6 +130,9 @@ def narrow(view: View, axis: int, start: int, size: int, where: Where) -> View:
     total = size_of(dim)
     if start == 0 and size == total:
         return view
+    if axis >= len(view.dims) - 2:
+        view = laid_out(view, where)
+        dim = view.dims[axis]
     place = position_axis(view, axis)
     if place is not None:
         zero = torch.zeros((), dtype=view.node.dtype)
@@ -222,6 +227,9 @@ def concatenate(state: Lowering, item: TraceNode) -> View:
 
 def join(parts: Sequence[View | torch.Tensor], axis: int, where: Where) -> View:
     """Concatenate along dimension `axis`: channels are joined; a constant along rows or columns is a pad."""
+    views = [p for p in parts if isinstance(p, View)]
+    if axis >= len(views[0].dims) - 2 or any(v.frame is not None for v in views):
+        parts = [laid_out(p, where) if isinstance(p, View) else p for p in parts]
     first = next(p for p in parts if isinstance(p, View))
     place = position_axis(first, axis)
     if place is not None:

@@ -179,10 +179,8 @@ def _softmax(state: Lowering, item: TraceNode) -> View:
 
 def _refuse_positions(view: View, axis: int, item: TraceNode) -> None:
     kinds = set(kinds_of(view.dims[axis]))
-    if kinds & {"y", "x"} and view.node.keys:
-        raise lower_attention.flip(view.node, item.where)
-    if kinds & {"y", "x"} and view.node.pixel:
-        raise NotCausalError(f"{item.where} works over all positions of the canvas, later pixels included.")
+    if kinds & {"y", "x"}:
+        raise lower_attention.flip(view.node, lower_attention.beyond(view, f"{item.where} works"))
     if kinds - {"c"}:
         raise UnsupportedOpError(f"{item.where} works over an axis that is not channels.")
 

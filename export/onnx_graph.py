@@ -67,6 +67,18 @@ class GraphWriter:
         """`value` as `dtype`; "float" is the graph's precision."""
         return self.op("Cast", value, to=TYPES[self.precision if dtype == "float" else dtype])
 
+    def typed(self, value: str, dtype: torch.dtype) -> str:
+        """`value`, which states and row results hold as a floating-point number, in the kind that it has elsewhere."""
+        if dtype.is_floating_point:
+            return value
+        return self.cast(value, "bool" if dtype == torch.bool else "int64")
+
+    def where(self, mask: str, yes: str, no: str, dtype: torch.dtype) -> str:
+        """`yes` where the mask holds, else `no`; of truth values by logic, for which ONNX Runtime has no Where."""
+        if dtype != torch.bool:
+            return self.op("Where", mask, yes, no)
+        return self.op("Or", self.op("And", mask, yes), self.op("And", self.op("Not", mask), no))
+
     def constant(self, value: torch.Tensor | np.ndarray[Any, Any] | Sequence[Any] | float | int) -> str:
         """A constant; floating-point values take the graph's precision."""
         array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)

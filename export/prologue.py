@@ -7,7 +7,7 @@ done a row at a time by the row graph, at the same cost; which of those maps are
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
@@ -102,13 +102,20 @@ def _read_elsewhere(program: Program, known: set[Node]) -> set[Node]:
 
 
 def _move_behind(program: Program, crossing: set[Node], read: set[Node]) -> None:
-    """Nodes that the readers need and that are not handed over are computed per row."""
-    stack = [n for n in read if n not in crossing]
-    while stack:
-        node = stack.pop()
-        if program.stage[node] is Stage.ROW:
-            continue
-        program.stage[node] = Stage.ROW
-        stack += [e.source for e in node.inputs
-                  if program.stage[e.source] is Stage.PROLOGUE and e.source not in crossing]
+    """Nodes that the readers need and that are not handed over are computed per row: copies of them, since what is
+    handed over may be made of the same nodes."""
+    copies: dict[Node, Node] = {}
 
+    def copy(node: Node) -> Node:
+        if node in crossing or program.stage[node] is not Stage.PROLOGUE:
+            return node
+        if node not in copies:
+            copies[node] = replace(node, inputs=[replace(edge, source=copy(edge.source)) for edge in node.inputs])
+            program.latest[copies[node]], program.stage[copies[node]] = program.latest[node], Stage.ROW
+        return copies[node]
+
+    for node in program.of(Stage.ROW, Stage.BEFORE, Stage.AFTER):
+        for edge in node.inputs:
+            if edge.source in read:
+                edge.source = copy(edge.source)
+    program.refresh()

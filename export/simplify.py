@@ -5,18 +5,28 @@ from __future__ import annotations
 import torch
 
 from pixelsnail_infer.export.fields import Edge, Node, consumers, topological
+from pixelsnail_infer.export.whole import full_value
 
 __all__ = ["simplify"]
 
 
 def simplify(output: Node) -> Node:
     """Rewrite in place below `output` and return it. Values do not change."""
+    _fold_constants(output)
     _fold_biases(output)
     for node in topological([output]):
         if node.op == "linear":
             _look_up(node)
     _share_equal(output)
     return output
+
+
+def _fold_constants(output: Node) -> None:
+    """What sees neither pixels nor conditions becomes a constant."""
+    for node in topological([output]):
+        if node.op != "const" and not node.pixel and not node.condition:
+            value = full_value(node, {e.source: full_value(e.source, {}, {}) for e in node.inputs}, {})[0]
+            node.op, node.inputs, node.attrs = "const", [], {"value": value}
 
 
 def _fold_biases(output: Node) -> None:

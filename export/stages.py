@@ -17,6 +17,7 @@ from pixelsnail_infer.export.availability import availability, key_products
 from pixelsnail_infer.export.canonical import Canonical
 from pixelsnail_infer.export.fields import TAPPED, Edge, Node, Offset, reads, topological
 from pixelsnail_infer.export.support import Support
+from pixelsnail_infer.export.windows import window
 
 __all__ = ["TAPPED", "Program", "Stage", "stage_program"]
 
@@ -95,15 +96,21 @@ def _stage(node: Node, latest: Offset | None) -> Stage:
 
 
 def _place_shifts(program: Program, node: Node) -> None:
-    """Shifted reads, and reads of condition maps, as nodes of their own."""
-    if not node.pixel or node.op in TAPPED:
+    """Shifted and cropped reads as nodes of their own."""
+    if node.op in (*TAPPED, "upsample", "pool"):
         return
     for edge in node.inputs:
         source = edge.source
-        if edge.keys or source.frame is None or (not edge.dy and not edge.dx):
+        if edge.keys or source.frame is None or (not edge.dy and not edge.dx and source.frame == node.frame):
             continue
-        shift = Node("shift", [Edge(source, edge.dy, edge.dx, edge.border)], program.shape, source.channels,
-                     source.dtype, source.where, None, {}, True, source.condition)
+        if source.op == "const":
+            value = window(source.attrs["value"][None], (edge.dy, edge.dx), node.frame or (1, 1), edge.border)[0]
+            table = Node("const", [], node.frame, source.channels, source.dtype, source.where, source.keys,
+                         {"value": value})
+            edge.source, edge.dy, edge.dx, edge.border = program.add(table, None), 0, 0, None
+            continue
+        shift = Node("shift", [Edge(source, edge.dy, edge.dx, edge.border)], node.frame, source.channels,
+                     source.dtype, source.where, source.keys, {}, node.pixel, source.condition)
         own = program.latest[source]
         program.add(shift, None if own is None else (own[0] + edge.dy, own[1] + edge.dx))
         edge.source, edge.dy, edge.dx, edge.border = shift, 0, 0, None

@@ -65,7 +65,7 @@ def support(mix: Node, scores: set[Node], shape: tuple[int, int]) -> Support:
         depends[rows] = latest.flatten(1).amax(1)
         future = ends[None] > torch.arange(rows.start, rows.stop)[:, None]
         bad = (nonzero & ~live & future).any(1)
-        if constant_row is None and bool(bad.any()):
+        if constant_row is None and weights in scores and bool(bad.any()):
             constant_row = start + int(bad.nonzero()[0])
     last = torch.where(used, torch.arange(keys)[None], -1).amax(1)
     return Support(_lag(last, ends, shape), _lag(depends, ends, shape), used, constant_row)

@@ -32,6 +32,7 @@ from pixelsnail_infer.export.traced import BatchInt, InputSpec, Ref, Trace, Trac
 __all__ = ["BatchInt", "InputSpec", "Ref", "Trace", "TraceNode", "Where", "trace_model"]
 
 BATCHES = (2, 3)
+EQUAL = 1e-12  # constants of a batch may differ in their last bits, as kernels round
 SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty"}
 
 
@@ -194,11 +195,11 @@ def _merge_tensor(x: torch.Tensor, y: torch.Tensor, where: Where) -> torch.Tenso
             if m != n:
                 each = m // BATCHES[0]  # more than one where the batch and other axes were made one
                 u, v = x.narrow(axis, 0, each), y.narrow(axis, 0, each)
-                if any(k * each != size or not torch.equal(torch.cat([part] * k, axis), whole) for k, size, part, whole
-                       in zip(BATCHES, (m, n), (u, v), (x, y), strict=True)):
+                if any(k * each != size or not torch.allclose(torch.cat([part] * k, axis), whole, EQUAL, EQUAL, True)
+                       for k, size, part, whole in zip(BATCHES, (m, n), (u, v), (x, y), strict=True)):
                     raise ModelError(f"{where} uses a constant that differs along the batch; it cannot be traced.")
                 x, y = u, v
-    if x is not y and not torch.equal(x, y) and not torch.equal(torch.nan_to_num(x), torch.nan_to_num(y)):
+    if x is not y and not torch.equal(x, y) and not torch.allclose(x, y, EQUAL, EQUAL, True):
         raise ModelError(f"{where} uses a constant that changes from call to call. Is dropout or another random "
                          "layer active in eval mode?")
     return x

@@ -102,7 +102,7 @@ def regroup(view: View, target: list[int | BatchInt], where: Where) -> View:
                 batch = False
             elif want % atom.size == 0:
                 want //= atom.size
-            elif atom.kind == "c" and atom.size % want == 0:
+            elif atom.kind == "c" and want > 1 and atom.size % want == 0:
                 left.insert(0, (index, atom._replace(size=atom.size // want)))
                 atom, want, cut = atom._replace(size=want), 1, True
             else:

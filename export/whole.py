@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from pixelsnail_infer.export.fields import TAPPED, Edge, Node, Offset, reads
+from pixelsnail_infer.export.fields import TAPPED, Node, Offset, reads
 from pixelsnail_infer.export.torch_ops import evaluate
 from pixelsnail_infer.export.windows import window
 
@@ -23,6 +23,8 @@ def full_value(node: Node, values: Mapping[Node, torch.Tensor], inputs: Mapping[
     first = values[node.inputs[0].source]
     if node.op == "spread":
         return first.movedim((-2, -1), (1, 2)).contiguous()
+    if node.op == "pool":
+        return pooled(first, node.attrs["blocks"])
     if node.op == "upsample":
         fy, fx = node.attrs["factors"]
         return first.repeat_interleave(fy, 1).repeat_interleave(fx, 2)
@@ -30,7 +32,7 @@ def full_value(node: Node, values: Mapping[Node, torch.Tensor], inputs: Mapping[
         edge = node.inputs[0]  # queries and weights may be read at an offset
         here = first[:, None, None] if edge.source.frame is None else \
             window(first, (edge.dy, edge.dx), node.frame, edge.border)
-        return _framed(node, attend(node, here, pooled(values[node.inputs[1].source], node.inputs[1])))
+        return _framed(node, attend(node, here, pooled(values[node.inputs[1].source], node.inputs[1].pool)))
     if node.op in TAPPED and node.frame is not None:
         frame = node.frame
         return tap_sum(node, lambda offset: window(first, offset, frame, node.inputs[0].border))
@@ -73,11 +75,11 @@ def tap_sum(node: Node, read: Callable[[Offset], torch.Tensor]) -> torch.Tensor:
     return total if bias is None else total + bias
 
 
-def pooled(value: torch.Tensor, edge: Edge) -> torch.Tensor:
-    """`value [B, H, W, ...]`, or the maximum of each of its blocks where the edge pools."""
-    if edge.pool is None:
+def pooled(value: torch.Tensor, blocks: Offset | None) -> torch.Tensor:
+    """`value [B, H, W, ...]`, or the maximum of each of its `blocks` of rows and columns."""
+    if blocks is None:
         return value
-    (py, px), (h, w) = edge.pool, value.shape[1:3]
+    (py, px), (h, w) = blocks, value.shape[1:3]
     return value.unflatten(1, (h // py, py)).unflatten(3, (w // px, px)).amax((2, 4))
 
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from . import zoo_attention, zoo_conditions, zoo_convolutions, zoo_elementwise, zoo_images, zoo_leaks, zoo_units
+from . import (
+    zoo_attention,
+    zoo_conditions,
+    zoo_convolutions,
+    zoo_elementwise,
+    zoo_found,
+    zoo_images,
+    zoo_leaks,
+    zoo_units,
+)
 from .zoo import LEAKS, NETWORKS
 
-__all__ = ["LEAKS", "NETWORKS", "zoo_attention", "zoo_conditions", "zoo_convolutions", "zoo_elementwise", "zoo_images",
-           "zoo_leaks", "zoo_units"]
+__all__ = ["LEAKS", "NETWORKS", "zoo_attention", "zoo_conditions", "zoo_convolutions", "zoo_elementwise", "zoo_found",
+           "zoo_images", "zoo_leaks", "zoo_units"]

@@ -8,14 +8,15 @@ import torch
 
 from pixelsnail_infer.export.compile import compile_model
 
-from ..networks import NETWORKS, zoo_units
+from ..networks import NETWORKS, zoo_found, zoo_units
 from ..zoo import Network, Shape
 from .drive import Driver
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 NO_KERNEL = ("gelu", "leaky_relu", "softplus", "selu")  # for doubles
 SINGLE = tuple(f"activation_{name}" for name in NO_KERNEL)
-UNITS = [net for net in NETWORKS.values() if net.make.__module__ == zoo_units.__name__]
+EVERY = (zoo_found.__name__, zoo_units.__name__)  # on all of their canvases
+UNITS = [net for net in NETWORKS.values() if net.make.__module__ in EVERY]
 CASES = [pytest.param(net, shape, id=f"{net.name}-{shape[0]}x{shape[1]}")
          for net in NETWORKS.values() for shape in (net.shapes if net in UNITS else net.shapes[:1])]
 
