@@ -149,7 +149,7 @@ def _stages(sampler: Sampler, batches: list[int]) -> None:
     for batch in batches:
         marks: list[float] = []
         sampler.warm_up(batch)
-        bound = sampler._batch_of(batch)  # the graphs one by one, which no public call does
+        bound = sampler._work.batch_of(batch)  # the graphs one by one, which no public call does
         for part, count in (("row", 5), ("step", 200)):
             graph = bound.bound(part)
             times = []
