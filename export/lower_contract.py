@@ -186,6 +186,10 @@ def _product(state: Lowering, a: View | torch.Tensor, b: View | torch.Tensor, wh
 
 def _by_constant(state: Lowering, view: View, tensor: torch.Tensor, where: Where) -> View:
     """`view [.., i, k] @ tensor [.., k, j]`: a layer, or attention with a constant factor."""
+    first = solid(view.dims[0])
+    if len(view.dims) == 2 and len(first) > 1 and first[0].kind == "b":  # [B * i, k]
+        apart = _by_constant(state, replace(view, dims=(first[:1], first[1:], view.dims[1])), tensor, where)
+        return replace(apart, dims=(apart.dims[0] + apart.dims[1], apart.dims[2]))
     found, attrs = with_constant(state, view, tensor, where)
     if found is not None:
         return found

@@ -1,116 +1,122 @@
-"""Random stacks of layers that are causal by construction: never wrong, and hardly ever refused."""
+"""Random networks, causal or leaking by construction: exported exactly or refused, and never wrong.
+
+Thousands of them: `make fuzz` (`benchmarks/fuzz_exporter.py`).
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from pixelsnail_infer.errors import ModelError
+from pixelsnail_infer.export.compile import compile_model
+from pixelsnail_infer.export.fields import Node
 
-from .gate import TOLERANCE, leaks
-from .looking import of_module
-from .zoo import First, Network, Shape, Sketch, conv, down, head, hot, right
-from .zoo_attention import INCLUSIVE, STRICT, Attention, inclusive, strict
-
-WIDTH = 4
+from .fuzz import judge as judging
+from .fuzz.causal import Case, causal
+from .fuzz.choices import Choices, seeded
+from .fuzz.judge import allowed, judge, leaks
+from .fuzz.leaks import PLANTS, leaking
 
 
-class Causal(nn.Module):
-    """A convolution of any kernel, placed so that its last tap is the pixel itself, with a border value of its own."""
-
-    def __init__(self, rows: int, columns: int, ahead: int, dilation: int, value: float, after: bool) -> None:
-        super().__init__()
-        self.conv = conv(WIDTH, WIDTH, (rows, columns), dilation=dilation)
-        self.last = columns - 1 - min(ahead, columns - 1)  # column of the kernel that is the pixel's
-        self.dilation, self.value, self.after = dilation, value, after
-        with torch.no_grad():
-            self.conv.weight[:, :, -1, self.last + 1:] = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, columns = ((k - 1) * self.dilation for k in self.conv.kernel_size)
-        left = self.last * self.dilation
-        pads = [left, columns - left, rows, 0]
-        return self.conv(torch.tanh(F.pad(x, pads, value=self.value)) if self.after else
-                         F.pad(torch.tanh(x), pads, value=self.value))
+def cases(make: Callable[[Choices], Case]) -> st.SearchStrategy[Case]:
+    """Cases that shrink towards few and simple layers on small canvases."""
+    @st.composite
+    def draw_case(draw: st.DrawFn) -> Case:
+        torch.manual_seed(draw(st.integers(0, 1000)))
+        return make(Choices(lambda n: draw(st.integers(0, n - 1))))
+    return draw_case()
 
 
-class Shift(nn.Module):
-    def __init__(self, dy: int, dx: int) -> None:
-        super().__init__()
-        self.by = dy, dx
-
-    def forward(self, x: Tensor) -> Tensor:
-        return right(down(x, self.by[0]), self.by[1])
+def several(examples: int) -> settings:
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+    return settings(max_examples=examples, derandomize=True, suppress_health_check=slow)
 
 
-class Gate(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = conv(WIDTH, 2 * WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.glu(self.conv(F.elu(x)), 1)
+def told(case: Case) -> str:
+    return "\n".join(case.text)
 
 
-class Attend(nn.Module):
-    def __init__(self, shape: Shape, style: int, heads: int) -> None:
-        super().__init__()
-        weigh = (*STRICT, *INCLUSIVE)[style]
-        mask = strict(shape) if style < len(STRICT) else inclusive(shape)
-        self.attention = Attention(mask, weigh, heads=heads, into=WIDTH, keys_from=WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.attention(x, x)
+@several(200)
+@given(cases(causal))
+def test_causal_ones_replay_exactly(case: Case) -> None:
+    verdict = judge(case)
+    assert verdict.outcome != "wrong", f"{verdict.why}\n{told(case)}"
 
 
-class Branch(nn.Module):
-    """x + f(x), f(x) * sigmoid(g(x)), or both joined and mixed."""
-
-    def __init__(self, how: str, f: nn.Module, g: nn.Module) -> None:
-        super().__init__()
-        self.how, self.f, self.g, self.mix = how, f, g, conv(2 * WIDTH, WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.how == "residual":
-            return x + self.f(x)
-        if self.how == "gate":
-            return self.f(x) * torch.sigmoid(self.g(x))
-        return self.mix(torch.cat([self.f(x), self.g(x)], 1))
+@several(60)
+@given(cases(causal))
+def test_causal_ones_replay_exactly_through_the_written_graphs(case: Case) -> None:
+    verdict = judge(case, graphs=True)
+    assert verdict.outcome != "wrong", f"{verdict.why}\n{told(case)}"
 
 
-SHAPES = st.sampled_from([(3, 4), (4, 3), (2, 5), (3, 3)])
+@several(200)
+@given(cases(leaking))
+def test_leaking_ones_are_refused_or_replay_exactly(case: Case) -> None:
+    verdict = judge(case)
+    assert verdict.outcome != "wrong", f"{verdict.why}\n{told(case)}"
+    assert allowed(case, verdict), f"{case.leak} was refused for another reason: {verdict.why}\n{told(case)}"
 
 
-def layers(shape: Shape) -> st.SearchStrategy[nn.Module]:
-    simple = st.one_of(
-        st.builds(Causal, st.integers(1, 3), st.integers(1, 4), st.integers(0, 2), st.integers(1, 2),
-                  st.sampled_from([0.0, 0.0, -0.7]), st.booleans()),
-        st.builds(Shift, st.integers(0, 2), st.integers(0, 2)), st.builds(Gate), st.builds(nn.Tanh),
-        st.builds(Attend, st.just(shape), st.integers(0, len(STRICT) + len(INCLUSIVE) - 1), st.sampled_from([1, 2])))
-    return st.one_of(simple, st.builds(Branch, st.sampled_from(["residual", "gate", "join"]), simple, simple))
+def seeded_case(make: Callable[[Choices], Case], seed: int) -> Case:
+    torch.manual_seed(seed)
+    return make(seeded(seed))
 
 
-@st.composite
-def stacks(draw: st.DrawFn) -> tuple[nn.Module, Shape]:
-    shape = draw(SHAPES)
-    torch.manual_seed(draw(st.integers(0, 1000)))
-    body = draw(st.lists(layers(shape), min_size=1, max_size=4))
-    return Sketch(lambda m, x: m.out(m.body(m.first(hot(x)))), first=First(WIDTH), body=nn.Sequential(*body),
-                  out=head(WIDTH)), shape
+def test_hardly_any_causal_one_is_refused() -> None:
+    outcomes = Counter(judge(seeded_case(causal, seed)).outcome for seed in range(60))
+    assert outcomes["exported"] > 54, outcomes
 
 
-@settings(max_examples=40, derandomize=True)
-@given(stacks())
-def test_never_wrong(case: tuple[nn.Module, Shape]) -> None:
-    module, shape = case
-    try:
-        found = of_module(module, shape)
-    except ModelError as error:  # shifted off the canvas altogether
-        assume("depends on a pixel" not in str(error))
-        raise
-    assert found.error(1) < TOLERANCE
-    assert found.error(3) < TOLERANCE
-    assert leaks(Network("random", lambda shape: module, (shape,)), shape, step=2) == []
+def test_every_kind_of_leak_is_seen_and_refused() -> None:
+    """That is, the leaks are leaks: the network alone shows them."""
+    seen: Counter[str] = Counter()
+    for seed in range(140):
+        case = seeded_case(leaking, seed)
+        if leaks(case):
+            seen[str(case.leak)] += 1
+            verdict = judge(case)
+            assert verdict.outcome == "refused" and allowed(case, verdict), f"{verdict}\n{told(case)}"
+    assert {plant.__name__ for plant in PLANTS} == seen.keys()
+
+
+def test_one_seed_makes_one_network() -> None:
+    once, again = (seeded_case(causal, 5) for _ in range(2))
+    assert once.text == again.text
+    for a, b in zip(once.net.parameters(), again.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def leak_that_is_seen() -> Case:
+    return next(case for case in (seeded_case(leaking, seed) for seed in range(20)) if leaks(case))
+
+
+def test_an_exported_leak_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = seeded_case(causal, 5)
+    program = compile_model(good.net, lambda m, *x: m(*x), good.inputs, good.shape, good.law)
+    monkeypatch.setattr(judging, "compile_model", lambda *_: program)
+    verdict = judge(leak_that_is_seen())
+    assert verdict.outcome == "wrong" and "exported although" in verdict.why
+
+
+def test_a_wrong_number_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(*args: object) -> object:
+        compiled = compile_model(*args)  # type: ignore[arg-type]
+        node: Node = next(n for n in compiled.program.order if n.op == "linear" and n.where.module == "head")
+        node.attrs["bias"] = node.attrs["bias"] + 1e-6 * torch.arange(1, len(node.attrs["bias"]) + 1)
+        return compiled
+    monkeypatch.setattr(judging, "compile_model", changed)
+    verdict = judge(seeded_case(causal, 5))
+    assert verdict.outcome == "wrong" and "staged program is off" in verdict.why
+
+
+def test_a_leak_of_the_generator_would_be_wrong() -> None:
+    case = leak_that_is_seen()
+    case.leak = None
+    verdict = judge(case)
+    assert verdict.outcome == "wrong" and "the generator made a leak" in verdict.why

@@ -166,6 +166,19 @@ def masks_of_positions(shape: Shape) -> nn.Module:
     return sketch
 
 
+@network()
+def tables_without_heads(shape: Shape) -> nn.Module:
+    """Plain matrices as keys, and as values."""
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = F.elu(m.first(hot(x))).flatten(2).transpose(1, 2)  # [B, P, C]
+        weights = zero_by_mask(y @ m.table.T, strict(shape))
+        mixed = weights @ y + start_mask(y @ y.transpose(1, 2), strict(shape)) @ m.table
+        return m.out(F.elu((y + mixed).transpose(1, 2).reshape(-1, WIDTH, *shape)))
+    sketch = Sketch(run, first=First(), out=head())
+    sketch.register_buffer("table", torch.randn(math.prod(shape), WIDTH))
+    return sketch
+
+
 @leak(UnsupportedOpError, "reshape")
 def batch_behind_channels(shape: Shape) -> nn.Module:
     def run(m: Sketch, x: Tensor) -> Tensor:

@@ -48,20 +48,24 @@ class Driver:
         if self.compiled.prologue.crossing:
             self.run("prologue", **conditions)
 
-    def replay(self, images: NDArray[Any], part: str = "step", rows: int | None = None) -> NDArray[Any]:
+    def replay(self, images: NDArray[Any], part: str = "step", rows: int | None = None, start: int = 0,
+               twice: bool = False) -> NDArray[Any]:
         """Logits or parameters [B, rows, W, n] under teacher forcing, after `begin`; images as the contract has them,
-        codes int64 [B, H, W] or channels [B, H, W, C] in the precision of the graphs."""
+        codes int64 [B, H, W] or channels [B, H, W, C] in the precision of the graphs. From row `start` on, with the
+        states that are held; `twice` runs every graph again, which must change nothing."""
         slots, height, width = images.shape[:3]
         law = self.compiled.distribution
-        logits = np.empty((slots, height if rows is None else rows, width, law.parameters), self.precision)
+        logits = np.zeros((slots, height if rows is None else rows, width, law.parameters), self.precision)
         one = np.ones(slots, self.precision)
         fixed = {"noise": np.zeros((slots, width, law.noise_width), self.precision), "temperature": one, "top_p": one,
                  "top_k": np.full(slots, law.parameters), "use_given": np.ones((slots, width), bool)}
-        for i in range(logits.shape[1]):
+        for i in range(start, logits.shape[1]):
             row = np.full(slots, i)
-            result = self.run("row", row=row)["row_result"]
+            for _ in range(1 + twice):
+                result = self.run("row", row=row)["row_result"]
             for j in range(width):
-                step = self.run(part, row=row, col=np.array([j]), row_result=result, given=images[:, i], **fixed)
+                for _ in range(1 + twice):
+                    step = self.run(part, row=row, col=np.array([j]), row_result=result, given=images[:, i], **fixed)
                 logits[:, i, j] = step["logits"]
                 assert np.array_equal(step["pixel"], images[:, i, j])
         return logits
