@@ -193,11 +193,11 @@ def repeated(view: View, frame: tuple[int, int] | None, where: Where) -> View:
     """A map made of conditions that has one row or one column, repeated over `frame`."""
     if view.frame is None or frame is None or view.frame == frame:
         return view
-    node, (height, width) = view.node, view.frame
+    node, edge, (height, width) = view.node, view.edge, view.frame  # an edge is no pooled one
     if node.pixel or node.op == "const" or height not in (1, frame[0]) or width not in (1, frame[1]):
         raise UnsupportedOpError(f"{where}: maps of different sizes {view.frame} and {frame} meet.")
     if not view.plain:
-        node = Node("map", [view.edge], view.frame, node.channels, node.dtype, where, None, {"fn": "identity"}, False,
+        node = Node("map", [edge], view.frame, node.channels, node.dtype, where, None, {"fn": "identity"}, False,
                     node.condition)
     factors = frame[0] // height, frame[1] // width
     return View(Node("upsample", [Edge(node)], frame, node.channels, node.dtype, where, None, {"factors": factors},

@@ -49,7 +49,8 @@ class View:
     @property
     def edge(self) -> Edge:
         if self.pool is not None:
-            raise UnsupportedOpError(f"{self.node.where}: pooled values may only be keys and values of attention.")
+            raise UnsupportedOpError(f"{self.node.where}: pooled values may only be keys and values of attention, in "
+                                     "matrix products (einsum takes a single key by an elementwise one).")
         return Edge(self.node, self.dy, self.dx, self.border if self.outside else None)
 
     @property

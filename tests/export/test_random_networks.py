@@ -48,7 +48,7 @@ def test_causal_ones_replay_exactly(case: Case) -> None:
     assert verdict.outcome != "wrong", f"{verdict.why}\n{told(case)}"
 
 
-@several(60)
+@several(120)
 @given(cases(causal))
 def test_causal_ones_replay_exactly_through_the_written_graphs(case: Case) -> None:
     verdict = judge(case, graphs=True)
