@@ -31,6 +31,8 @@ def position_axis(view: View, axis: int) -> int | None:
     if view.frame is None:
         return None
     axis %= len(view.dims)
+    if len(view.dims) == 4 and as_map(view, 2, 3) is not None:  # [B, C, H, W]
+        return {2: 0, 3: 1}.get(axis)
     kinds = kinds_of(view.dims[axis])
     if kinds:
         return {"y": 0, "x": 1}.get(kinds[0]) if len(kinds) == 1 else None
@@ -38,11 +40,7 @@ def position_axis(view: View, axis: int) -> int | None:
     for place, kind in ((1, "x"), (0, "y")):
         if kind in hints and view.frame[place] == 1:
             return place
-    place = axis - len(view.dims) + 2  # without a hint: the last two dimensions, as in [B, C, H, W]
-    if hints or place not in (0, 1) or view.frame[place] != 1:
-        return None
-    alone = any(len(dim) == 1 and dim[0].kind == "yx"[place] for dim in view.dims)
-    return None if alone else place
+    return None
 
 
 def as_map(view: View, rows: int, columns: int) -> View | None:

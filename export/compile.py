@@ -9,6 +9,7 @@ import torch
 
 from pixelsnail_infer.distributions import Categorical, Distribution
 from pixelsnail_infer.errors import ModelError
+from pixelsnail_infer.export.borders import centre_borders
 from pixelsnail_infer.export.canonical import canonical
 from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.fresh import fresh_copy
@@ -54,6 +55,7 @@ def compile_model(module: torch.nn.Module, forward: Callable[..., torch.Tensor],
     program = stage_program(canonical(output, shape))
     prologue = cut_prologue(program)
     regroup_sums(program)
+    centre_borders(program)
     kept = kept_values(program)
     return Compiled(program, kept, lay_out(program, kept), prologue, law)
 

@@ -7,7 +7,7 @@ import torch
 from pixelsnail_infer.export.layout import Cache, Canvas
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 
-__all__ = ["declare", "gather", "row_start", "scatter"]
+__all__ = ["blocks", "declare", "gather", "row_start", "scatter"]
 
 
 def declare(writer: GraphWriter, state: Canvas | Cache) -> str:
@@ -38,3 +38,12 @@ def gather(writer: GraphWriter, canvas: Canvas, address: str, members: torch.Ten
 def scatter(writer: GraphWriter, state: Canvas | Cache, update: str, address: str) -> str:
     """Write `update [B, N, n, C]` at `address [B]`, in place; the result is the graph's output."""
     return writer.op("TensorScatter", declare(writer, state), update, address, axis=2, mode="linear")
+
+
+def blocks(writer: GraphWriter, cache: Cache, cells: str) -> str:
+    """Entries `[B, heads, n, d]` of a cache at `cells [B, n]`."""
+    heads = torch.arange(cache.shape[0]).view(1, -1, 1, 1)
+    cell = writer.op("Unsqueeze", cells, writer.constant([1, 3]))  # [B, 1, n, 1]
+    pair = writer.op("Add", writer.op("Mul", cell, writer.constant([0, 1])),
+                     writer.constant(torch.cat([heads, torch.zeros_like(heads)], 3)))
+    return writer.op("GatherND", declare(writer, cache), pair, batch_dims=1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from pixelsnail_infer.export.emit import Scope
-from pixelsnail_infer.export.emit_canvas import declare, gather, row_start, scatter
+from pixelsnail_infer.export.emit_canvas import blocks, declare, gather, row_start, scatter
 from pixelsnail_infer.export.fields import Edge, Node
-from pixelsnail_infer.export.layout import Layout
+from pixelsnail_infer.export.layout import Cache, Layout
 from pixelsnail_infer.export.onnx_graph import GraphWriter
 from pixelsnail_infer.export.prologue import Prologue
 from pixelsnail_infer.export.stack import Stacks
@@ -95,8 +95,23 @@ class RowScope(Scope):
         w, cache = self.writer, self.layout.cache[node]
         heads, _, width = cache.shape
         value = w.op("Reshape", self.value(node), w.constant([0, 0, heads, width]))
-        update = w.op("Transpose", value, perm=[0, 2, 1, 3])
+        update = w.op("Transpose", value, perm=[0, 2, 1, 3])  # [B, heads, W, d]
+        if cache.pool is not None:
+            return self._pooled(cache, update)
         return scatter(w, cache, update, w.op("Mul", self.row, w.constant(self.count)))
+
+    def _pooled(self, cache: Cache, update: str) -> str:
+        """The row's maxima into the blocks that it belongs to; the first row of a block starts it anew."""
+        w, (py, px), (heads, _, width) = self.writer, cache.pool or (1, 1), cache.shape
+        count = self.count // px
+        update = w.op("ReduceMax", w.op("Reshape", update, w.constant([0, heads, count, px, width])), w.constant([3]),
+                      keepdims=0)  # [B, heads, W / px, d]
+        start = w.op("Mul", w.op("Div", self.row, w.constant(py)), w.constant(count))  # [B]
+        cells = w.op("Add", w.op("Unsqueeze", start, w.constant([1])), w.constant(torch.arange(count)[None]))
+        first = w.op("Equal", w.op("Mod", self.row, w.constant(py)), w.constant(0))
+        more = w.op("Max", blocks(w, cache, cells), update)
+        update = w.op("Where", w.op("Unsqueeze", first, w.constant([1, 2, 3])), update, more)
+        return scatter(w, cache, update, start)
 
     def positions(self, frame: tuple[int, int]) -> str:
         w = self.writer

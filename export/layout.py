@@ -95,8 +95,6 @@ def lay_out(program: Program, kept: dict[Node, Kept]) -> Layout:
     for node, entry in kept.items():
         if entry.cache:
             writer = "row" if program.stage[node] <= Stage.ROW else "step"
-            if entry.pool is not None and writer == "row":
-                raise UnsupportedOpError(f"{node.where}: pooled keys that rows above determine are not understood.")
             positions = math.prod(program.shape) // math.prod(entry.pool or (1, 1))
             cache = Cache(f"state.{entry.cache}.{len(layout.caches)}", node, positions, entry.cache, entry.inclusive,
                           writer, entry.pool)

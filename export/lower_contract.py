@@ -47,7 +47,8 @@ def convolution(state: Lowering, item: TraceNode) -> View:
     frame = (height - (kh - 1) * dilation[0], width - (kw - 1) * dilation[1])
     taps = {(a * dilation[0], b * dilation[1]): weight[:, :, a, b] for a in range(kh) for b in range(kw)}
     taps = {offset: tap for offset, tap in taps.items() if bool((tap != 0).any())}
-    return linear(view, taps or {(0, 0): weight[:, :, 0, 0] * 0}, bias, frame, where)
+    layer = linear(view, taps or {(0, 0): weight[:, :, 0, 0] * 0}, bias, frame, where)
+    return _trimmed(layer, state.shape) if layer.plain else layer
 
 
 def linear(view: View, taps: dict[tuple[int, int], torch.Tensor], bias: torch.Tensor | None,
@@ -64,6 +65,27 @@ def linear(view: View, taps: dict[tuple[int, int], torch.Tensor], bias: torch.Te
     sizes = {"y": frame[0], "x": frame[1]} if frame else {}
     dims = tuple(tuple(a._replace(size=sizes.get(a.kind, a.size)) for a in d) for d in dims)
     return View(node, dims, frame)
+
+
+def _trimmed(view: View, canvas: tuple[int, int]) -> View:
+    """A layer whose map is larger than the canvas, without the rows and columns that see nothing but a border: they
+    become one themselves, so that nothing has to be computed before the first pixel."""
+    node, (edge,), taps = view.node, view.node.inputs, view.node.attrs["taps"]
+    larger = node.frame is not None and (node.frame[0] > canvas[0] or node.frame[1] > canvas[1])
+    if not larger or not node.pixel or node.frame is None or edge.source.frame is None:
+        return view
+    spans = []
+    for size, own, offsets in zip(node.frame, edge.source.frame, zip(*taps, strict=True), strict=True):
+        spans.append((max(0, -max(offsets)), min(size, own - min(offsets))))
+    (top, bottom), (left, right) = spans
+    if top >= bottom or left >= right or spans == [(0, size) for size in node.frame]:
+        return view
+    outside = torch.zeros((), dtype=node.dtype) if edge.border is None else edge.border.to(node.dtype)
+    border = sum(tap @ outside.expand(tap.shape[1]) for tap in taps.values())
+    bias = node.attrs["bias"]
+    node.frame = (bottom - top, right - left)
+    node.attrs["taps"] = {(dy + top, dx + left): tap for (dy, dx), tap in taps.items()}
+    return replace(view, dy=-top, dx=-left, border=border if bias is None else border + bias)
 
 
 def _both(padding: list[int]) -> tuple[int, int]:

@@ -16,8 +16,8 @@ from pixelsnail_infer.export.lower_windows import pad_window
 from pixelsnail_infer.export.trace import BatchInt, TraceNode, Where
 from pixelsnail_infer.export.views import Atom, Dim, View, drop_axes, regroup, size_of
 
-__all__ = ["chunk", "concatenate", "expand", "narrow", "pad", "permute", "repeat", "reshape", "select", "slice_",
-           "split", "squeeze", "stack", "transpose", "unbind", "unsqueeze"]
+__all__ = ["chunk", "concatenate", "expand", "joined", "narrow", "pad", "permute", "repeat", "reshape", "select",
+           "slice_", "split", "squeeze", "stack", "transpose", "unbind", "unsqueeze"]
 
 
 def reshape(state: Lowering, item: TraceNode) -> View:
@@ -266,11 +266,16 @@ def _joinable(part: View | torch.Tensor, like: View, axis: int, where: Where) ->
     if any(kind != "c" for kind in kinds_of(part.dims[axis])):
         raise UnsupportedOpError(f"{where} joins along the batch, keys or flattened positions, which is not "
                                  "understood.")
-    own = [a for a in part.dims[axis] if a.kind == "c"]
-    rest = _others(part, axis)
-    shape = (size_of(part.dims[axis]), *(a.size for a in rest))
-    moved = drop_axes(part, [a.axis for a in (*own, *rest)], where, shape)
-    return replace(moved, dims=_joined_dims(part, axis, shape[0]))
+    return joined(part, axis, where)
+
+
+def joined(view: View, axis: int, where: Where) -> View:
+    """The view with dimension `axis`, of channels, as its node's channel axis 0 and the others behind it."""
+    own = [a for a in view.dims[axis] if a.kind == "c"]
+    rest = _others(view, axis)
+    shape = (size_of(view.dims[axis]), *(a.size for a in rest))
+    moved = drop_axes(view, [a.axis for a in (*own, *rest)], where, shape)
+    return replace(moved, dims=_joined_dims(view, axis, shape[0]))
 
 
 def _join_positions(parts: Sequence[View | torch.Tensor], axis: int, place: int, where: Where) -> View:

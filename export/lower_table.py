@@ -168,7 +168,7 @@ def _softmax(state: Lowering, item: TraceNode) -> View:
         return _without_nan(weights, item) if "safe" in item.op else weights
     _refuse_positions(view, axis, item)
     if len(kinds) > 1:
-        raise UnsupportedOpError(f"{item.where} works over several channel axes at once, which is not understood.")
+        view = lower_layout.joined(view, axis, item.where)
     log = "log" in item.op
     if not kinds:  # over a single number: 1, and the logarithm 0
         none = elementwise("sub", [view, view], item.where)

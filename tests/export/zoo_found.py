@@ -16,6 +16,17 @@ from .zoo_attention import Attention, PooledAttention, soft_ratio, start_mask, s
 from .zoo_conditions import half_grid, image, label
 
 
+class Cut(nn.Module):
+    """The first rows and columns of a canvas."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return right(x[:, :, : self.shape[0], : self.shape[1]])
+
+
 @network(shapes=((3, 4), (2, 3)))
 def shifted_off_the_canvas(shape: Shape) -> nn.Module:
     """Two shifts with borders of their own: no pixel is left, but the inner border ends where the outer one begins."""
@@ -177,6 +188,66 @@ def tables_without_heads(shape: Shape) -> nn.Module:
     sketch = Sketch(run, first=First(), out=head())
     sketch.register_buffer("table", torch.randn(math.prod(shape), WIDTH))
     return sketch
+
+
+@network(shapes=((4, 5), (1, 4), (3, 2)))
+def padded_once(shape: Shape) -> nn.Module:
+    """Layers with a bias over one padded map: outside, every channel has a number of its own."""
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = torch.tanh(m.one(F.pad(m.first(hot(x)), [3, 0, 3, 0], value=0.3)))  # H + 3 x W + 3
+        return m.out(F.elu(m.three(F.elu(m.two(y)))))
+    return Sketch(run, first=First(), one=conv(), two=conv(kernel=2), three=conv(kernel=3), out=head())
+
+
+@network(shapes=((4, 5), (3, 4)))
+def borders_by_channel_and_shifts(shape: Shape) -> nn.Module:
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = F.elu(m.one(F.pad(m.first(hot(x)), [2, 0, 1, 0])))  # H + 1 x W + 2
+        left, above = y[:, :, 1:, 1:-1], y[:, :, :-1, 2:]
+        return m.out(F.elu(left * torch.sigmoid(above) + m.two(y)[:, :, :, : shape[1]]))
+    return Sketch(run, first=First(), one=conv(), two=conv(kernel=2), out=head())
+
+
+@network(shapes=((4, 6), (2, 4), (6, 2)))
+def pooled_keys_of_rows_above(shape: Shape) -> nn.Module:
+    """The row graph knows the keys and takes the maxima; queries know more, or no more than that."""
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        above = F.elu(m.above(F.pad(hot(x), [1, 1, 2, 0])[:, :, : shape[0] + 1]))
+        y = F.elu(m.first(hot(x)))
+        return m.out(F.elu(y + m.late(y, above) + m.early(above, above)))
+    masks = [strict(shape).view(-1, *shape)[:, 1::2, 1::2].flatten(1)] * 2
+    late, early = (PooledAttention(mask, soft_ratio, heads=2, value=WIDTH) for mask in masks)
+    return Sketch(run, above=conv(LEVELS, kernel=(2, 3)), first=First(), late=late, early=early, out=head())
+
+
+@network(shapes=((4, 5), (5, 1)))
+def codes_in_tables_and_kernels(shape: Shape) -> nn.Module:
+    """Embedded codes read at their own position, and by a kernel: outside of the canvas is another code for each."""
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = m.table(x).permute(0, 3, 1, 2)
+        return m.out(F.elu(down(torch.tanh(y) ** 2) + m.first(y) + m.a(hot(x))))
+    kernel = nn.Sequential(nn.ConstantPad2d((1, 0, 1, 0), 0.5), conv(LEVELS, kernel=(2, 1)), Cut(shape))
+    return Sketch(run, table=nn.Embedding(LEVELS, WIDTH), first=First(into=WIDTH), a=kernel, out=head())
+
+
+@network(shapes=((4, 5), (1, 5), (5, 1)))
+def softmax_over_heads_and_widths(shape: Shape) -> nn.Module:
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = F.elu(m.first(hot(x)))
+        q = m.q(y).view(y.shape[0], 2, 3, -1).transpose(2, 3)
+        mixed = (start_mask(q @ q.transpose(2, 3), strict(shape)) @ q).transpose(2, 3).reshape(y.shape)
+        return m.out(F.elu(y + torch.softmax(mixed, 1)))
+    return Sketch(run, first=First(), q=conv(), out=head())
+
+
+@network(shapes=((5, 1), (1, 5), (4, 5)))
+def one_channel_after_a_sequence(shape: Shape) -> nn.Module:
+    """Where canvas and channels have one element each, what is padded are rows and columns."""
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        seq = m.narrow(m.first(hot(x)).flatten(2).transpose(1, 2))  # [B, P, 1]
+        y = seq.transpose(1, 2).reshape(-1, 1, *shape)
+        return m.out(F.elu(m.next(y) + F.pad(y, [0, 0, 1, 0])[:, :, :-1] + m.first(hot(x))))
+    return Sketch(run, first=First(), narrow=nn.Linear(WIDTH, 1), next=DownRight(1), out=head())
 
 
 @leak(UnsupportedOpError, "reshape")

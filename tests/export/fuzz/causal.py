@@ -35,7 +35,7 @@ from ..zoo_attention import (
     zero_by_mask,
 )
 from .choices import Choices
-from .layers import ACTS, Attend, Join, Kernel, Pointwise, Reach, Shift
+from .layers import ACTS, Attend, Join, Kernel, Pointwise, Reach, Shift, Valid
 
 CANVASES = ((3, 4), (4, 3), (2, 3), (3, 3), (1, 5), (5, 1), (2, 2), (4, 4), (2, 6), (4, 2))
 LAWS: tuple[Distribution, ...] = (Categorical(4), Categorical(2), LogisticMixture(1, 1), LogisticMixture(1, 3))
@@ -254,6 +254,14 @@ def kernel(build: Builder, x: Value, exclude: bool | None = None) -> Value:
     return build.add(layer, (x,), out, sees, text)
 
 
+def valid(build: Builder, x: Value) -> Value:
+    choices, out = build.choices, build.choices.of(WIDTHS)
+    rows, columns = choices.of(((1, 1), (2, 2), (2, 3), (1, 3)))
+    second, border, act = 2 + choices.pick(2), choices.of(BORDERS), choices.of(tuple(ACTS))
+    layer = Valid(x.width, out, Reach(rows, columns, columns - 1), second, border, act)
+    return build.add(layer, (x,), out, x.sees, f"{rows}x{columns}, {second}x{second}, padded once by {border}, {act}")
+
+
 def shift(build: Builder, x: Value, strictly: bool = False) -> Value:
     """`strictly`: so that the pixel itself is not seen any more."""
     choices = build.choices
@@ -318,7 +326,8 @@ def strictly(build: Builder, x: Value) -> Value:
 STEPS: tuple[Callable[[Builder], Value], ...] = (
     lambda build: kernel(build, build.recent()), lambda build: pointwise(build, build.recent()),
     lambda build: shift(build, build.recent()), lambda build: join(build, build.recent(), build.recent(maps=False)),
-    lambda build: attend(build, build.recent(), build.recent()), lambda build: kernel(build, build.recent(), True))
+    lambda build: attend(build, build.recent(), build.recent()), lambda build: kernel(build, build.recent(), True),
+    lambda build: valid(build, build.recent()))
 
 
 def finish(build: Builder, x: Value, leak: str | None = None) -> Case:

@@ -73,6 +73,22 @@ class Kernel(nn.Module):
         return F.conv2d(x, c.weight * self.seen, c.bias, c.stride, c.padding, c.dilation, c.groups)
 
 
+class Valid(nn.Module):
+    """Padded once, then two convolutions with a bias and an activation between them: what is outside differs from
+    channel to channel."""
+
+    def __init__(self, into: int, out: int, reach: Reach, second: int, border: float, act: str) -> None:
+        super().__init__()
+        self.a, self.b = conv(into, out, (reach.rows, reach.columns)), conv(out, out, second)
+        left, right, top = reach.pads
+        self.pads, self.border, self.act = [left + second - 1, right, top + second - 1, 0], border, ACTS[act]
+        with torch.no_grad():
+            self.a.weight[:, :, -1, reach.at + 1:] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.act(self.a(F.pad(x, self.pads, value=self.border))))
+
+
 class Shift(nn.Module):
     """What stood `dy` rows above and `dx` columns to the left (negative: below, right)."""
 
