@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pixelsnail_infer.errors import ModelError, UnsupportedOpError
+from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
 from pixelsnail_infer.export.axes import as_map, largest, solid
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.torch_ops import evaluate
@@ -66,16 +66,16 @@ def lower(trace: Trace, pixels: str, shape: tuple[int, int]) -> Node:
     `pixels` names the input that is being modelled. Raises `UnsupportedOpError` for what is not understood.
     """
     readings: dict[int, int] = {}
-    furthest, reason = -1, None
+    reasons: list[tuple[bool, int, ModelError]] = []
     while True:
         state = Lowering(shape, readings)
         try:
             return _walk(trace, pixels, state)
         except (Flip, ModelError) as error:
-            if len(state.values) > furthest:
-                furthest, reason = len(state.values), error.error if isinstance(error, Flip) else error
-            if not isinstance(error, Flip):
-                raise reason or error from None
+            reason = error.error if isinstance(error, Flip) else error
+            reasons.append((isinstance(reason, NotCausalError), len(state.values), reason))
+            if not isinstance(error, Flip):  # a leak if any reading shows one, else what the furthest one says
+                raise max(reasons, key=lambda told: told[:2])[2] from None
             readings[error.product] = readings.get(error.product, 0) + 1
 
 
@@ -147,7 +147,8 @@ def _input(name: str, shape: tuple[int, ...], dtype: torch.dtype, levels: int | 
 
 def _output(value: Any, state: Lowering) -> Node:
     if isinstance(value, torch.Tensor):
-        raise ModelError(f"no logit on the {state.shape} canvas depends on a pixel.")
+        raise ModelError(f"no logit on the {state.shape} canvas depends on a pixel: there is no step to export, for "
+                         "all pixels could be drawn at once.")
     found = as_map(value, -2, -1) if isinstance(value, View) and len(value.dims) == 4 else None
     if found is None or found.frame != state.shape:
         raise ModelError(f"the network's output is not a map of logits over the {state.shape} canvas; "

@@ -62,6 +62,8 @@ def beyond(view: View, what: str) -> ModelError:
     have hidden the later ones, it is a leak."""
     if not view.node.pixel:
         return UnsupportedOpError(f"{what} over all positions of a condition's map, which is not understood.")
+    if view.node.keys:
+        return UnsupportedOpError(f"{what} over the queries of attention, not over its keys.")
     queue, seen = [view.node], {view.node}
     places = math.prod(view.node.frame or (1,))
     while queue:

@@ -70,7 +70,8 @@ def stage_program(network: Canonical) -> Program:
     order = topological([network.output])
     pixel = next((node for node in order if node.op == "input" and node.pixel), None)
     if pixel is None:
-        raise ModelError(f"no logit on the {network.shape} canvas depends on a pixel.")
+        raise ModelError(f"no logit on the {network.shape} canvas depends on a pixel: there is no step to export, for "
+                         "all pixels could be drawn at once.")
     stage = {node: _stage(node, known.latest[node]) for node in order}
     stage[network.output] = Stage.BEFORE  # logits are given per pixel, whatever they see
     program = Program(network.output, network.shape, stage, known.latest, network.border, network.guard,

@@ -288,3 +288,29 @@ def shared_values(shape: Shape) -> nn.Module:
         mixed = (same + each).transpose(2, 3).reshape(y.shape)
         return m.out(F.elu(right(mixed) + y))
     return Sketch(run, first=First(), one=conv(out=3), two=conv(), out=head())
+
+
+@leak(NotCausalError, "_softmax", "all positions of the canvas, later pixels included")
+def layer_as_wide_as_the_canvas(shape: Shape) -> nn.Module:
+    """Its weights could be keys; that reading gets no further, and the leak is named."""
+    places = math.prod(shape)
+
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = m.wide(m.first(hot(x)).flatten(2).transpose(1, 2))  # [B, P, P]
+        y = m.narrow(torch.softmax(y, 1))
+        return m.out(F.elu(y.transpose(1, 2).reshape(-1, WIDTH, *shape)))
+    return Sketch(run, first=First(), wide=nn.Linear(WIDTH, places, bias=False), narrow=nn.Linear(places, WIDTH),
+                  out=head())
+
+
+@leak(UnsupportedOpError, "erfinv")
+def keys_first_and_an_unknown_operation(shape: Shape) -> nn.Module:
+    """What is wrong is said of the reading that is right, not of the one that was tried first."""
+    mask = strict(shape)
+
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = F.elu(m.first(hot(x)))
+        q, k, v = (f(y).flatten(2) for f in (m.q, m.k, m.v))  # [B, d, P]
+        weights = torch.softmax((k.transpose(1, 2) @ q).masked_fill(~mask.T, -1e4), 1).masked_fill(~mask.T, 0)
+        return m.out(y + torch.erfinv(torch.tanh((v @ weights).view_as(y))))
+    return Sketch(run, first=First(), q=conv(out=3), k=conv(out=3), v=conv(), out=head())
