@@ -17,13 +17,13 @@ import onnx
 from onnx import helper
 
 from pixelsnail_infer.errors import PixelsnailError
+from pixelsnail_infer.export.analysis.layout import Layout
 from pixelsnail_infer.export.compile import Compiled
-from pixelsnail_infer.export.emit_full import write_prologue
-from pixelsnail_infer.export.emit_row import exported, write_row
-from pixelsnail_infer.export.emit_score import write_score
-from pixelsnail_infer.export.emit_step import write_step
-from pixelsnail_infer.export.layout import Layout
-from pixelsnail_infer.export.onnx_graph import GraphWriter
+from pixelsnail_infer.export.emission.full import write_prologue
+from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
+from pixelsnail_infer.export.emission.row import exported, write_row
+from pixelsnail_infer.export.emission.score import write_score
+from pixelsnail_infer.export.emission.step import write_step
 from pixelsnail_infer.manifest import (
     METADATA_KEY,
     PART_KEY,

@@ -12,12 +12,12 @@ from pixelsnail_infer import __version__
 from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.errors import PixelsnailError
-from pixelsnail_infer.export.checkpoint_options import add_checkpoint_options, checkpoint_options
-from pixelsnail_infer.export.codec_command import export_part
+from pixelsnail_infer.export.codecs.command import export_part
 from pixelsnail_infer.export.exporting import export_model
-from pixelsnail_infer.export.option_scope import refuse_idle_options
 from pixelsnail_infer.export.report import checks_table, files_table, stages_table
-from pixelsnail_infer.export.source_model import SourceModel, describe, own_model, recognised_model
+from pixelsnail_infer.export.source.checkpoint_options import add_checkpoint_options, checkpoint_options
+from pixelsnail_infer.export.source.option_scope import refuse_idle_options
+from pixelsnail_infer.export.source.source_model import SourceModel, describe, own_model, recognised_model
 
 __all__ = ["main"]
 

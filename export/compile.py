@@ -9,18 +9,18 @@ import torch
 
 from pixelsnail_infer.distributions import Categorical, Distribution
 from pixelsnail_infer.errors import ModelError
-from pixelsnail_infer.export.borders import centre_borders
-from pixelsnail_infer.export.canonical import canonical
+from pixelsnail_infer.export.analysis.borders import centre_borders
+from pixelsnail_infer.export.analysis.canonical import canonical
+from pixelsnail_infer.export.analysis.layout import Layout, lay_out
+from pixelsnail_infer.export.analysis.prologue import Prologue, cut_prologue
+from pixelsnail_infer.export.analysis.simplify import simplify
+from pixelsnail_infer.export.analysis.stages import Program, stage_program
+from pixelsnail_infer.export.analysis.states import Kept, kept_values
+from pixelsnail_infer.export.analysis.sums import regroup_sums
 from pixelsnail_infer.export.fields import Node
-from pixelsnail_infer.export.fresh import fresh_copy
-from pixelsnail_infer.export.layout import Layout, lay_out
-from pixelsnail_infer.export.lower import lower
-from pixelsnail_infer.export.prologue import Prologue, cut_prologue
-from pixelsnail_infer.export.simplify import simplify
-from pixelsnail_infer.export.stages import Program, stage_program
-from pixelsnail_infer.export.states import Kept, kept_values
-from pixelsnail_infer.export.sums import regroup_sums
-from pixelsnail_infer.export.trace import InputSpec, trace_model
+from pixelsnail_infer.export.lowering.lower import lower
+from pixelsnail_infer.export.tracing.fresh import fresh_copy
+from pixelsnail_infer.export.tracing.trace import InputSpec, trace_model
 
 __all__ = ["Compiled", "compile_model"]
 

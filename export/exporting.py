@@ -16,13 +16,13 @@ from pixelsnail_infer import __version__
 from pixelsnail_infer.distributions import Categorical, Distribution, specs_of
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.artifacts import Artifacts, staging_folder
-from pixelsnail_infer.export.declared import Conditions, condition_specs
-from pixelsnail_infer.export.forward import Forward, ForwardFunction
-from pixelsnail_infer.export.fresh import unwrapped
-from pixelsnail_infer.export.own_caches import forget_fakes
-from pixelsnail_infer.export.reference import Reference
+from pixelsnail_infer.export.proofs.reference import Reference
+from pixelsnail_infer.export.proofs.verify import Check, verify_before, verify_files
+from pixelsnail_infer.export.source.declared import Conditions, condition_specs
 from pixelsnail_infer.export.staging import staged
-from pixelsnail_infer.export.verify import Check, verify_before, verify_files
+from pixelsnail_infer.export.tracing.forward import Forward, ForwardFunction
+from pixelsnail_infer.export.tracing.fresh import unwrapped
+from pixelsnail_infer.export.tracing.own_caches import forget_fakes
 from pixelsnail_infer.manifest import (
     CheckpointSpec,
     ConditionSpec,

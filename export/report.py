@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pixelsnail_infer.export.verify import Check
+from pixelsnail_infer.export.proofs.verify import Check
 from pixelsnail_infer.manifest import Manifest
 
 __all__ = ["checks_table", "files_table", "stages_table"]

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
 from pixelsnail_infer.export.compile import Compiled, compile_model
-from pixelsnail_infer.export.forward import Forward
-from pixelsnail_infer.export.own_caches import forget_fakes
-from pixelsnail_infer.export.probe import find_leak, find_pair, fingerprint, unsteady
-from pixelsnail_infer.export.reference import Reference
-from pixelsnail_infer.export.trace import InputSpec
-from pixelsnail_infer.export.verify import CLOSE, Check
+from pixelsnail_infer.export.proofs.probe import find_leak, find_pair, fingerprint, unsteady
+from pixelsnail_infer.export.proofs.reference import Reference
+from pixelsnail_infer.export.proofs.verify import CLOSE, Check
+from pixelsnail_infer.export.tracing.forward import Forward
+from pixelsnail_infer.export.tracing.own_caches import forget_fakes
+from pixelsnail_infer.export.tracing.trace import InputSpec
 from pixelsnail_infer.manifest import ConditionSpec
 
 __all__ = ["staged"]

@@ -9,13 +9,13 @@ from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import VerificationError
-from pixelsnail_infer.export.checkpoint_options import add_checkpoint_options, checkpoint_options
-from pixelsnail_infer.export.codec_command import is_codec, verify_part
-from pixelsnail_infer.export.option_scope import refuse_idle_options
-from pixelsnail_infer.export.reference import Reference
+from pixelsnail_infer.export.codecs.command import is_codec, verify_part
+from pixelsnail_infer.export.proofs.reference import Reference
+from pixelsnail_infer.export.proofs.verify import verify_files
 from pixelsnail_infer.export.report import checks_table
-from pixelsnail_infer.export.source_model import SourceModel, own_model, recognised_model
-from pixelsnail_infer.export.verify import verify_files
+from pixelsnail_infer.export.source.checkpoint_options import add_checkpoint_options, checkpoint_options
+from pixelsnail_infer.export.source.option_scope import refuse_idle_options
+from pixelsnail_infer.export.source.source_model import SourceModel, own_model, recognised_model
 from pixelsnail_infer.runtime import Sampler, load
 
 __all__ = ["add_arguments", "run"]

@@ -14,7 +14,7 @@ import torch
 from pixelsnail_infer.codec import CodecManifest
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export import ExportedCodec, export_codec
-from pixelsnail_infer.export.codec_graph import GroupwiseNorm, build_graph, weights
+from pixelsnail_infer.export.codecs.graph import GroupwiseNorm, build_graph, weights
 from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime import load_decoder, load_encoder
 from pixelsnail_infer.runtime.graphfile import read_graph
@@ -140,7 +140,7 @@ def test_what_is_no_first_stage_and_what_is_too_large_is_refused(
         export_codec(torch.nn.Linear(2, 2), tmp_path / "d.onnx")
     with pytest.raises(ModelError, match="kind is 'both', expected one of decoder, encoder"):
         export_codec(build(TWO), tmp_path / "d.onnx", kind="both")
-    monkeypatch.setattr("pixelsnail_infer.export.codec_graph.LIMIT", 1000)
+    monkeypatch.setattr("pixelsnail_infer.export.codecs.graph.LIMIT", 1000)
     with pytest.raises(ModelError, match="GiB of weights; a file holds at most 2 GiB"):
         export_codec(build(TWO), tmp_path / "d.onnx")
     assert list(tmp_path.iterdir()) == []

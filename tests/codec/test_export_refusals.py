@@ -12,9 +12,11 @@ import torch
 from onnx import numpy_helper
 
 from pixelsnail_infer.errors import GraphFileError, PixelsnailError, VerificationError
-from pixelsnail_infer.export import codec, codec_verify, export_codec
-from pixelsnail_infer.export.codec_verify import CodecReference
-from pixelsnail_infer.export.verify import Check
+from pixelsnail_infer.export import export_codec
+from pixelsnail_infer.export.codecs import exporting as codec
+from pixelsnail_infer.export.codecs import verify as codec_verify
+from pixelsnail_infer.export.codecs.verify import CodecReference
+from pixelsnail_infer.export.proofs.verify import Check
 
 from .networks import STAGE, TWO, build
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pixelsnail_infer.export.canonical import canonical
+from pixelsnail_infer.export.analysis.canonical import canonical
+from pixelsnail_infer.export.analysis.simplify import simplify
+from pixelsnail_infer.export.analysis.stages import Program, stage_program
+from pixelsnail_infer.export.analysis.states import Kept, kept_values
+from pixelsnail_infer.export.evaluation.interpret import run_full, run_staged
 from pixelsnail_infer.export.fields import Node
-from pixelsnail_infer.export.interpret import run_full, run_staged
-from pixelsnail_infer.export.lower import lower
-from pixelsnail_infer.export.simplify import simplify
-from pixelsnail_infer.export.stages import Program, stage_program
-from pixelsnail_infer.export.states import Kept, kept_values
-from pixelsnail_infer.export.trace import InputSpec, trace_model
+from pixelsnail_infer.export.lowering.lower import lower
+from pixelsnail_infer.export.tracing.trace import InputSpec, trace_model
 
 from .zoo import LEVELS, Network, Shape
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from pixelsnail_infer.export.analysis.support import Support
 from pixelsnail_infer.export.fields import Node
-from pixelsnail_infer.export.support import Support
 
 from .gate import Exported, export
 from .networks import NETWORKS

@@ -9,9 +9,9 @@ from functools import cache
 import pytest
 import torch
 
-from pixelsnail_infer.export import interpret
+from pixelsnail_infer.export.analysis.stages import Stage
+from pixelsnail_infer.export.evaluation import interpret
 from pixelsnail_infer.export.fields import Edge, Node
-from pixelsnail_infer.export.stages import Stage
 
 from .gate import TOLERANCE, Exported
 from .looking import exported

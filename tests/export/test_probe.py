@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixelsnail_infer.distributions import Categorical, LogisticMixture
-from pixelsnail_infer.export.probe import Leak, find_leak, find_pair, fingerprint, unsteady
-from pixelsnail_infer.export.reference import Reference
+from pixelsnail_infer.export.proofs.probe import Leak, find_leak, find_pair, fingerprint, unsteady
+from pixelsnail_infer.export.proofs.reference import Reference
 
 from .zoo import LEVELS, Sketch
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from pixelsnail_infer.errors import ModelError
-from pixelsnail_infer.export.double import in_double
-from pixelsnail_infer.export.forward import Forward
-from pixelsnail_infer.export.source_lines import caller_line, error_line
+from pixelsnail_infer.export.tracing.double import in_double
+from pixelsnail_infer.export.tracing.forward import Forward
+from pixelsnail_infer.export.tracing.source_lines import caller_line, error_line
 
 HELPER = """
 import sys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pixelsnail_infer.export.stages import Stage
+from pixelsnail_infer.export.analysis.stages import Stage
 
 from .looking import exported, nodes, one, stages, taps
 from .networks import NETWORKS

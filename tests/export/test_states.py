@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pixelsnail_infer.export.states import Kept
+from pixelsnail_infer.export.analysis.states import Kept
 
 from .gate import TOLERANCE
 from .looking import exported, of_module

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pixelsnail_infer.export import support
+from pixelsnail_infer.export.analysis import support
 
 from .looking import exported, supports
 from .zoo_attention import INCLUSIVE, STRICT, inclusive, rows_above, strict

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from pixelsnail_infer.errors import ModelError, UnsupportedOpError
-from pixelsnail_infer.export.trace import InputSpec, trace_model
+from pixelsnail_infer.export.tracing.trace import InputSpec, trace_model
 
 from .gate import TOLERANCE
 from .looking import of_module

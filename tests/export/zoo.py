@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixelsnail_infer.distributions import Distribution
-from pixelsnail_infer.export.trace import InputSpec
+from pixelsnail_infer.export.tracing.trace import InputSpec
 
 LEVELS, WIDTH = 5, 6
 CANVASES = ((4, 5), (1, 4), (4, 1))

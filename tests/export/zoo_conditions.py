@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelsnail_infer.export.trace import InputSpec
+from pixelsnail_infer.export.tracing.trace import InputSpec
 
 from .zoo import LEVELS, WIDTH, DownRight, First, Shape, Sketch, conv, head, hot, network
 from .zoo_attention import Attention, start_mask, strict

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixelsnail_infer.distributions import LogisticMixture
-from pixelsnail_infer.export.trace import InputSpec
+from pixelsnail_infer.export.tracing.trace import InputSpec
 
 from .zoo import WIDTH, DownRight, First, Shape, Sketch, conv, network
 from .zoo_attention import Attention, exp_with_masked_maximum, strict

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixelsnail_infer.errors import ModelError
-from pixelsnail_infer.export.trace import InputSpec
+from pixelsnail_infer.export.tracing.trace import InputSpec
 
 from .zoo import LEVELS, WIDTH, DownRight, First, Shape, Sketch, conv, head, hot, leak, network, right
 from .zoo_attention import (

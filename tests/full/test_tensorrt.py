@@ -18,7 +18,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from pixelsnail_infer.export.codec_graph import build_graph
+from pixelsnail_infer.export.codecs.graph import build_graph
 from pixelsnail_infer.models.first_stage import FirstStage
 from pixelsnail_infer.models.first_stage_config import FirstStageConfig
 from pixelsnail_infer.models.vqvae import VqVae

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pixelsnail_infer.distributions import LogisticMixture
 from pixelsnail_infer.export import export_model
-from pixelsnail_infer.export.reference import Reference
+from pixelsnail_infer.export.proofs.reference import Reference
 from pixelsnail_infer.manifest import ConditionSpec
 
 

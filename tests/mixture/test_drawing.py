@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pixelsnail_infer.distributions import LogisticMixture, from_uint8, to_uint8
 from pixelsnail_infer.distributions.mixture import HALF_BIN
-from pixelsnail_infer.export.draw import write_draw
-from pixelsnail_infer.export.onnx_graph import GraphWriter
+from pixelsnail_infer.export.emission.draw import write_draw
+from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
 from pixelsnail_infer.models import mixture as in_torch
 from pixelsnail_infer.noise import gumbel_row, image_keys, mixture_row, uniform_row
 

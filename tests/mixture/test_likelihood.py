@@ -15,8 +15,8 @@ from pixelsnail_infer.distributions import LogisticMixture, from_uint8, to_uint8
 from pixelsnail_infer.distributions.grid import snap
 from pixelsnail_infer.distributions.mixture import LOG_SMALL, bin_masses, channel_log_mass
 from pixelsnail_infer.errors import RequestError
-from pixelsnail_infer.export.mixture import write_log_probability
-from pixelsnail_infer.export.onnx_graph import GraphWriter
+from pixelsnail_infer.export.emission.mixture import write_log_probability
+from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
 from pixelsnail_infer.models import mixture as in_torch
 
 GRID = (np.arange(256) - 127.5) / 127.5  # in float64: rounded to float32 the bins do not quite tile

@@ -14,8 +14,9 @@ from PIL import Image
 from pixelsnail_infer.__main__ import main
 from pixelsnail_infer.distributions import LogisticMixture, from_uint8, to_uint8
 from pixelsnail_infer.errors import ModelError, NotCausalError, RequestError, VerificationError
-from pixelsnail_infer.export import export_model, mixture
-from pixelsnail_infer.export.closeness import draw_distance, score_slack
+from pixelsnail_infer.export import export_model
+from pixelsnail_infer.export.emission import mixture
+from pixelsnail_infer.export.proofs.closeness import draw_distance, score_slack
 from pixelsnail_infer.runtime import Sampler, load
 
 from .networks import CASES, Masked, exported, network

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pixelsnail_infer.export import export_model
-from pixelsnail_infer.export.codec import export_codec
+from pixelsnail_infer.export.codecs.exporting import export_codec
 from pixelsnail_infer.models import Prior, PriorConfig
 from pixelsnail_infer.models.vqvae import VqVae
 from pixelsnail_infer.models.vqvae_config import VqVaeConfig

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pixelsnail_infer.distributions import Categorical
 from pixelsnail_infer.export.compile import Compiled, compile_model
 from pixelsnail_infer.export.exporting import export_model
-from pixelsnail_infer.export.reference import Reference
-from pixelsnail_infer.export.trace import InputSpec
+from pixelsnail_infer.export.proofs.reference import Reference
+from pixelsnail_infer.export.tracing.trace import InputSpec
 from pixelsnail_infer.manifest import ConditionSpec
 from pixelsnail_infer.models import Prior, PriorConfig
 from pixelsnail_infer.noise import gumbel_row, image_keys

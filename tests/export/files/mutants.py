@@ -14,9 +14,11 @@ from onnx import helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pixelsnail_infer.export import artifacts, emit_row, emit_step, staging
+from pixelsnail_infer.export import artifacts, staging
 from pixelsnail_infer.export.compile import Compiled
-from pixelsnail_infer.export.onnx_graph import GraphWriter
+from pixelsnail_infer.export.emission import row as emit_row
+from pixelsnail_infer.export.emission import step as emit_step
+from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
 
 Patch = pytest.MonkeyPatch
 Edit = Callable[[GraphWriter], None]

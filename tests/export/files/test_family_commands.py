@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.__main__ import main as infer
 from pixelsnail_infer.distributions import from_uint8
-from pixelsnail_infer.export import verify
 from pixelsnail_infer.export.cli import main
+from pixelsnail_infer.export.proofs import verify
 from pixelsnail_infer.runtime import load
 
 from . import families as f

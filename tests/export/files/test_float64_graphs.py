@@ -10,7 +10,7 @@ import torch
 
 from pixelsnail_infer.distributions import log_probability
 from pixelsnail_infer.export.compile import compile_model
-from pixelsnail_infer.export.trace import InputSpec
+from pixelsnail_infer.export.tracing.trace import InputSpec
 
 from . import models
 from . import mutants as m

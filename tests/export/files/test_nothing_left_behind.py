@@ -54,7 +54,7 @@ def test_verification_fails(folder: Path, monkeypatch: Patch) -> None:
         with pytest.raises(RuntimeError):
             models.export(NAME, folder / "out.onnx")
     check = exporting.Check("replay", 1.0, 1e-4, 6, "every position")
-    monkeypatch.setattr("pixelsnail_infer.export.verify._score", lambda *_, **__: check)
+    monkeypatch.setattr("pixelsnail_infer.export.proofs.verify._score", lambda *_, **__: check)
     with pytest.raises(VerificationError, match="Nothing was written"):
         models.export(NAME, folder / "out.onnx")
 

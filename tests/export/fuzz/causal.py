@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixelsnail_infer.distributions import Categorical, Distribution, LogisticMixture
-from pixelsnail_infer.export.trace import InputSpec
+from pixelsnail_infer.export.tracing.trace import InputSpec
 
 from ..zoo import Shape, conv
 from ..zoo_attention import (

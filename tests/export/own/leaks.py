@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pixelsnail_infer.export.cli import main
-from pixelsnail_infer.export.user_model import user_model
+from pixelsnail_infer.export.source.user_model import user_model
 
 LEAKY = Path(__file__).parent / "user" / "leaky.py"
 

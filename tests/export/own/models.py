@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsnail_infer.export.cli import main
-from pixelsnail_infer.export.user_model import user_model
+from pixelsnail_infer.export.source.user_model import user_model
 from pixelsnail_infer.noise import gumbel_row, image_keys
 
 USER = Path(__file__).parent / "user"

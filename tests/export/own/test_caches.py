@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from pixelsnail_infer.errors import ModelError, UnsupportedOpError
 from pixelsnail_infer.export import export_model
-from pixelsnail_infer.export.own_caches import forget_fakes
+from pixelsnail_infer.export.tracing.own_caches import forget_fakes
 from pixelsnail_infer.runtime import load
 
 LEVELS, SHAPE = 5, (3, 4)

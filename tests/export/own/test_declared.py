@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export import export_model
-from pixelsnail_infer.export.declared import condition_specs, declared_text, named_condition
+from pixelsnail_infer.export.source.declared import condition_specs, declared_text, named_condition
 from pixelsnail_infer.manifest import ConditionSpec
 from pixelsnail_infer.runtime import load
 

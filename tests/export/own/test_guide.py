@@ -11,8 +11,8 @@ import torch
 
 from pixelsnail_infer.export import export_model
 from pixelsnail_infer.export.cli import main
-from pixelsnail_infer.export.declared import condition_specs, named_condition
-from pixelsnail_infer.export.user_model import user_model
+from pixelsnail_infer.export.source.declared import condition_specs, named_condition
+from pixelsnail_infer.export.source.user_model import user_model
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "own-model.md").read_text()
 NET = re.findall(r"`my_net.py`:\n```python\n(.*?)```", GUIDE, re.S)[0]

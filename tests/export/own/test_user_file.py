@@ -13,7 +13,7 @@ import torch
 from pixelsnail_infer.checkpoints.fitting import load_into
 from pixelsnail_infer.errors import CheckpointError, ModelError
 from pixelsnail_infer.export.cli import main
-from pixelsnail_infer.export.user_model import model_arguments, user_model
+from pixelsnail_infer.export.source.user_model import model_arguments, user_model
 from pixelsnail_infer.runtime import load
 
 from .models import CASES, LEVELS, USER, checkpoint, weights

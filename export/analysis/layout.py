@@ -1,0 +1,121 @@
+"""Where kept values lie in memory: packed line canvases, and one cache per attended value.
+
+A canvas is a ring of rows with margins that hold the border: cell (row r, column c) of member n is
+`state[b, n, (r mod rows) * stride + left + c]`. Values of one width, border and writer share a canvas, so that one
+scatter ends the graph that writes them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from pixelsnail_infer.errors import UnsupportedOpError
+from pixelsnail_infer.export.analysis.stack import Stacks, find_stacks
+from pixelsnail_infer.export.analysis.stages import Program, Stage
+from pixelsnail_infer.export.analysis.states import Kept
+from pixelsnail_infer.export.fields import Node
+
+__all__ = ["Cache", "Canvas", "Layout", "lay_out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """A packed canvas `[B, members, rows * stride, channels]`."""
+
+    name: str
+    members: tuple[Node, ...]
+    rows: int
+    left: int
+    right: int
+    width: int
+    channels: int
+    border: float
+    writer: str
+
+    @property
+    def stride(self) -> int:
+        return self.left + self.width + self.right
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return len(self.members), self.rows * self.stride, self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """All positions of one value `[B, heads, P, d]`, or the maxima of its blocks. Inclusive: read after the write."""
+
+    name: str
+    member: Node
+    positions: int
+    role: str
+    inclusive: bool
+    writer: str
+    pool: tuple[int, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        channels = self.member.channels
+        return math.prod(channels[:-1]), self.positions, channels[-1] if channels else 1
+
+
+@dataclass(slots=True)
+class Layout:
+    """All states. `place[node]` is its canvas and member number."""
+
+    canvases: list[Canvas]
+    caches: list[Cache]
+    place: dict[Node, tuple[Canvas, int]]
+    cache: dict[Node, Cache]
+    stacks: Stacks
+
+
+def lay_out(program: Program, kept: dict[Node, Kept]) -> Layout:
+    """Assign every kept value its place."""
+    groups: dict[tuple[int, float, str], list[Node]] = {}
+    for node, entry in kept.items():
+        if entry.canvas:
+            writer = "row" if program.stage[node] <= Stage.ROW else "step"
+            key = (math.prod(node.channels), _border(program, node), writer)
+            groups.setdefault(key, []).append(node)
+    layout = Layout([], [], {}, {}, find_stacks(program))
+    for members in groups.values():
+        _gather_stacks(members, layout.stacks)
+    for (channels, border, writer), members in groups.items():
+        entries = [kept[m] for m in members]
+        rows = max(1, max(e.rows for e in entries)) + (writer == "row")
+        role = "pixels" if members == [program.pixel] else "row" if writer == "row" else "canvas"
+        canvas = Canvas(f"state.{role}.{len(layout.canvases)}", tuple(members), rows, max(e.left for e in entries),
+                        max(e.right for e in entries), program.shape[1], channels, border, writer)
+        layout.canvases.append(canvas)
+        layout.place.update({m: (canvas, k) for k, m in enumerate(members)})
+    for node, entry in kept.items():
+        if entry.cache:
+            writer = "row" if program.stage[node] <= Stage.ROW else "step"
+            positions = math.prod(program.shape) // math.prod(entry.pool or (1, 1))
+            cache = Cache(f"state.{entry.cache}.{len(layout.caches)}", node, positions, entry.cache, entry.inclusive,
+                          writer, entry.pool)
+            layout.caches.append(cache)
+            layout.cache[node] = cache
+    return layout
+
+
+def _gather_stacks(members: list[Node], stacks: Stacks) -> None:
+    """Sort so that the members of a stack stand side by side, where its first one stood."""
+    place = {member: k for k, member in enumerate(members)}
+    first: dict[int, int] = {}
+    for member in members:
+        if member in stacks.of:
+            first.setdefault(id(stacks.of[member][0]), place[member])
+    members.sort(key=lambda m: (first[id(stacks.of[m][0])], stacks.of[m][1]) if m in stacks.of else (place[m], 0))
+
+
+def _border(program: Program, node: Node) -> float:
+    border = program.border.get(node, torch.zeros(()))
+    flat = border.reshape(-1).to(torch.float64)
+    if not bool((flat == flat[0]).all()):
+        raise UnsupportedOpError(f"{node.where}: a border that differs from channel to channel is not understood.")
+    return float(flat[0])

@@ -1,0 +1,1 @@
+"""Decoders and encoders: written by PyTorch's ONNX exporter, cleaned, and proven."""

@@ -1,0 +1,44 @@
+"""Mask tables over queries and keys that are nothing but a comparison of raster positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
+from pixelsnail_infer.export.fields import Node
+
+__all__ = ["Comparison", "comparison"]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`yes` where key < query (or <=, when not strict), `no` elsewhere."""
+
+    strict: bool
+    yes: float
+    no: float
+
+    def write(self, writer: GraphWriter, hit: str, dtype: torch.dtype) -> str:
+        """The table's values from `hit`, bool."""
+        if dtype == torch.bool:
+            return hit if self.yes else writer.op("Not", hit)
+        kind = int if not dtype.is_floating_point else float
+        return writer.op("Where", hit, writer.constant(kind(self.yes)), writer.constant(kind(self.no)))
+
+
+def comparison(table: Node) -> Comparison | None:
+    """The comparison that a constant with `[H, W, *channels, P]` values amounts to, if it is one."""
+    value = table.attrs["value"]
+    positions = value.shape[0] * value.shape[1]
+    if value.shape[-1] != positions or value.numel() != positions * positions or positions < 2:
+        return None
+    flat = value.reshape(positions, positions)
+    yes, no, own = flat[1, 0], flat[0, 1], flat[0, 0]
+    if not bool(yes != no):
+        return None
+    strict = bool(own == no)
+    reach = torch.ones_like(flat, dtype=torch.bool).tril(-1 if strict else 0)
+    expected = torch.where(reach, yes, no)
+    return Comparison(strict, float(yes), float(no)) if torch.equal(expected, flat) else None

@@ -1,0 +1,1 @@
+"""The staged program in plain PyTorch: the reference that the graphs are held against."""

@@ -1,0 +1,93 @@
+"""A node's value over its whole frame, in PyTorch: what the interpreter starts from and constants are folded with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from pixelsnail_infer.export.evaluation.torch_ops import evaluate
+from pixelsnail_infer.export.evaluation.windows import window
+from pixelsnail_infer.export.fields import TAPPED, Node, Offset, reads
+
+__all__ = ["attend", "full_value", "pooled", "tap_sum"]
+
+
+def full_value(node: Node, values: Mapping[Node, torch.Tensor], inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """One node over its whole frame: `[B, h, w, *channels]`, or `[B, *channels]` without a frame; keys last."""
+    if node.op == "input":
+        value = inputs[node.attrs["name"]]
+        return value.movedim((-2, -1), (1, 2)) if node.frame else value
+    if node.op == "const":
+        return node.attrs["value"][None]
+    first = values[node.inputs[0].source]
+    if node.op == "spread":
+        return first.movedim((-2, -1), (1, 2)).contiguous()
+    if node.op == "pool":
+        return pooled(first, node.attrs["blocks"])
+    if node.op == "upsample":
+        fy, fx = node.attrs["factors"]
+        return first.repeat_interleave(fy, 1).repeat_interleave(fx, 2)
+    if node.op in ("key_dot", "key_mix") and node.frame is not None:
+        edge = node.inputs[0]  # queries and weights may be read at an offset
+        here = first[:, None, None] if edge.source.frame is None else \
+            window(first, (edge.dy, edge.dx), node.frame, edge.border)
+        return _framed(node, attend(node, here, pooled(values[node.inputs[1].source], node.inputs[1].pool)))
+    if node.op in TAPPED and node.frame is not None:
+        frame = node.frame
+        return tap_sum(node, lambda offset: window(first, offset, frame, node.inputs[0].border))
+    args = []
+    for edge in node.inputs:
+        value = values[edge.source]
+        if node.frame is not None and edge.source.frame is not None:
+            value = window(value, (edge.dy, edge.dx), node.frame, edge.border)
+        args.append(_lifted(value, edge.source, node))
+    return _framed(node, evaluate(node, args, 3 if node.frame else 1))
+
+
+def _framed(node: Node, value: torch.Tensor) -> torch.Tensor:
+    """The value at every position, also where it is made of vectors alone."""
+    if node.frame is None or value.shape[1:3] == node.frame:
+        return value
+    return value.expand(-1, *node.frame, *value.shape[3:])
+
+
+def _lifted(value: torch.Tensor, source: Node, node: Node) -> torch.Tensor:
+    """Position and key axes of size 1 where `source` has none and `node` has."""
+    if node.frame is not None and source.frame is None:
+        value = value[:, None, None]
+    if node.keys is not None and source.keys is None:
+        value = value[..., None]
+    return value
+
+
+def tap_sum(node: Node, read: Callable[[Offset], torch.Tensor]) -> torch.Tensor:
+    """Sum of taps; `read(offset)` gives the source there, `[B, ..., channels]`."""
+    if node.op == "shift":
+        return read(reads(node, node.inputs[0])[0])
+    total: torch.Tensor | int = 0
+    for offset, tap in zip(reads(node, node.inputs[0]), node.attrs["taps"].values(), strict=True):
+        value = read(offset)
+        part = tap[value] if node.op == "lookup" else value @ tap.T
+        total = total + part
+    bias = node.attrs["bias"]
+    assert isinstance(total, torch.Tensor)  # there is a tap at least
+    return total if bias is None else total + bias
+
+
+def pooled(value: torch.Tensor, blocks: Offset | None) -> torch.Tensor:
+    """`value [B, H, W, ...]`, or the maximum of each of its `blocks` of rows and columns."""
+    if blocks is None:
+        return value
+    (py, px), (h, w) = blocks, value.shape[1:3]
+    return value.unflatten(1, (h // py, py)).unflatten(3, (w // px, px)).amax((2, 4))
+
+
+def attend(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """`a` at positions, `b [B, h, w, *heads, d]` at all keys."""
+    flat = b.flatten(1, 2).movedim(1, -1)  # [B, *heads, d, keys]
+    lead = a.ndim + 1 - flat.ndim
+    flat = flat.reshape(flat.shape[0], *(1,) * lead, *flat.shape[1:])
+    if node.op == "key_dot":
+        return (a[..., None, :] @ flat)[..., 0, :]  # [B, ..., heads, keys]
+    return (a[..., None, :] @ flat.mT)[..., 0, :]  # [B, ..., heads, d]

@@ -1,0 +1,224 @@
+"""Products: convolutions and linear layers become taps; products of two fields are attention (`attention`)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from pixelsnail_infer.errors import UnsupportedOpError
+from pixelsnail_infer.export.fields import Edge, Node
+from pixelsnail_infer.export.lowering.attention import beyond, flip, mixed, scored, scores, swapped, with_constant
+from pixelsnail_infer.export.lowering.axes import as_map, kinds_of, solid, spans_keys
+from pixelsnail_infer.export.lowering.elementwise import elementwise, materialised, spread
+from pixelsnail_infer.export.lowering.lower import Flip, Lowering, positionwise
+from pixelsnail_infer.export.lowering.pads import pad_window
+from pixelsnail_infer.export.lowering.views import Atom, Dim, View, drop_axes, size_of
+from pixelsnail_infer.export.tracing.trace import TraceNode, Where
+
+__all__ = ["addmm", "baddbmm", "bmm", "convolution", "mm"]
+
+
+def convolution(state: Lowering, item: TraceNode) -> View:
+    view, weight, bias, stride, padding, dilation, transposed, _, groups = (state.get(a) for a in item.args[:9])
+    where = item.where
+    if isinstance(view, torch.Tensor) or isinstance(weight, View) or isinstance(bias, View):
+        raise UnsupportedOpError(f"{where}: a convolution whose weights depend on pixels or conditions.")
+    if transposed or len(stride) != 2 or any(s != 1 for s in stride):
+        raise UnsupportedOpError(f"{where}: only plain two-dimensional convolutions of stride 1 are understood here.")
+    if view.frame is None:
+        single = not solid(view.dims[2]) and not solid(view.dims[3])
+        if single and tuple(weight.shape[2:]) == (1, 1) and not any(padding):
+            weight = _dense(weight, groups)[:, :, 0, 0]
+            return linear(merged(view, 1, where), {(0, 0): weight}, bias, None, where)
+        view = spread(view, where)
+    found = as_map(view, 2, 3)
+    if found is None:
+        raise UnsupportedOpError(f"{where}: the last two dimensions of a convolution's input are not the rows and the "
+                                 "columns of a map.")
+    view = merged(found, 1, where)
+    padding = _both(padding)
+    if any(padding):
+        view = pad_window(view, (2, 3), padding, padding, torch.zeros((), dtype=view.node.dtype), where)
+    weight = _dense(weight, groups)
+    height, width = view.frame  # type: ignore[misc]
+    kh, kw = weight.shape[2:]
+    frame = (height - (kh - 1) * dilation[0], width - (kw - 1) * dilation[1])
+    taps = {(a * dilation[0], b * dilation[1]): weight[:, :, a, b] for a in range(kh) for b in range(kw)}
+    taps = {offset: tap for offset, tap in taps.items() if bool((tap != 0).any())}
+    layer = linear(view, taps or {(0, 0): weight[:, :, 0, 0] * 0}, bias, frame, where)
+    return _trimmed(layer, state.shape) if layer.plain else layer
+
+
+def linear(view: View, taps: dict[tuple[int, int], torch.Tensor], bias: torch.Tensor | None,
+           frame: tuple[int, int] | None, where: Where) -> View:
+    """A linear node over the view's only channel axis, dimension 1 of `[batch, channels, rows, columns]`."""
+    out = next(iter(taps.values())).shape[0]
+    attrs: dict[str, Any] = {"taps": taps, "bias": bias}
+    dims = _replaced(view.dims, 1, (Atom("c", out, 0),))
+    if list(taps) == [(0, 0)] and frame == view.frame:
+        return positionwise("linear", [view], (out,), dims, where, attrs=attrs)
+    attrs["taps"] = {(dy + view.dy, dx + view.dx): tap for (dy, dx), tap in taps.items()}
+    node = Node("linear", [Edge(view.node, 0, 0, view.border if view.outside else None)], frame, (out,),
+                view.node.dtype, where, None, attrs, view.node.pixel, view.node.condition)
+    sizes = {"y": frame[0], "x": frame[1]} if frame else {}
+    dims = tuple(tuple(a._replace(size=sizes.get(a.kind, a.size)) for a in d) for d in dims)
+    return View(node, dims, frame)
+
+
+def _trimmed(view: View, canvas: tuple[int, int]) -> View:
+    """A layer whose map is larger than the canvas, without the rows and columns that see nothing but a border: they
+    become one themselves, so that nothing has to be computed before the first pixel."""
+    node, (edge,), taps = view.node, view.node.inputs, view.node.attrs["taps"]
+    larger = node.frame is not None and (node.frame[0] > canvas[0] or node.frame[1] > canvas[1])
+    if not larger or not node.pixel or node.frame is None or edge.source.frame is None:
+        return view
+    spans = []
+    for size, own, offsets in zip(node.frame, edge.source.frame, zip(*taps, strict=True), strict=True):
+        spans.append((max(0, -max(offsets)), min(size, own - min(offsets))))
+    (top, bottom), (left, right) = spans
+    if top >= bottom or left >= right or spans == [(0, size) for size in node.frame]:
+        return view
+    outside = torch.zeros((), dtype=node.dtype) if edge.border is None else edge.border.to(node.dtype)
+    border = sum(tap @ outside.expand(tap.shape[1]) for tap in taps.values())
+    bias = node.attrs["bias"]
+    node.frame = (bottom - top, right - left)
+    node.attrs["taps"] = {(dy + top, dx + left): tap for (dy, dx), tap in taps.items()}
+    return replace(view, dy=-top, dx=-left, border=border if bias is None else border + bias)
+
+
+def _both(padding: list[int]) -> tuple[int, int]:
+    """One amount for rows and columns, or one for each."""
+    return padding[0], padding[-1]
+
+
+def _dense(weight: torch.Tensor, groups: int) -> torch.Tensor:
+    """A grouped kernel as an ordinary one, zeros outside its groups."""
+    if groups == 1:
+        return weight
+    out, per, kh, kw = weight.shape
+    dense = weight.new_zeros(out, per * groups, kh, kw)
+    for g in range(groups):
+        rows = slice(g * out // groups, (g + 1) * out // groups)
+        dense[rows, g * per:(g + 1) * per] = weight[rows]
+    return dense
+
+
+def merged(view: View, axis: int, where: Where) -> View:
+    """The view with dimension `axis` as its node's only channel axis."""
+    view = materialised(view, axis, where)
+    atoms = solid(view.dims[axis])
+    if any(a.kind != "c" for a in atoms):
+        raise UnsupportedOpError(f"{where}: the channels of a product are not plain channels ({atoms}).")
+    _refuse_scores(view, where)
+    total = size_of(atoms)
+    moved = drop_axes(view, [a.axis for a in atoms], where, (total,))
+    return replace(moved, dims=_replaced(view.dims, axis, (Atom("c", total, 0),)))
+
+
+def _refuse_scores(view: View, where: Where) -> None:
+    if view.node.keys:
+        raise UnsupportedOpError(f"{where} mixes attention scores or weights of several heads, or uses them outside of "
+                                 "a weighted sum, which is not understood.")
+
+
+def _replaced(dims: tuple[Dim, ...], axis: int, dim: Dim) -> tuple[Dim, ...]:
+    axis %= len(dims)
+    return (*dims[:axis], dim, *dims[axis + 1:])
+
+
+def _dense_layer(view: View, weight: torch.Tensor, bias: torch.Tensor | None, where: Where) -> View:
+    """`view @ weight` over the last dimension; `weight [in, out]`."""
+    _refuse_scores(view, where)
+    others = [a for d in view.dims[:-1] for a in d if a.kind == "c"]
+    last = list(solid(view.dims[-1]))
+    if any(a.kind != "c" for a in last):
+        if any(a.kind in "yx" for a in last):
+            raise beyond(view, f"{where} sums")
+        raise UnsupportedOpError(f"{where} contracts an axis that is not channels.")
+    shape = (*(a.size for a in others), size_of(tuple(last)))
+    moved = drop_axes(view, [a.axis for a in (*others, *last)], where, shape)
+    count = iter(range(len(others)))
+    dims = [tuple(a._replace(axis=next(count)) if a.kind == "c" else a for a in d) for d in view.dims[:-1]]
+    out = weight.shape[1]
+    moved = replace(moved, dims=(*dims, (Atom("c", shape[-1], len(others)),)))
+    attrs = {"taps": {(0, 0): weight.T}, "bias": bias}
+    return positionwise("linear", [moved], (*shape[:-1], out), (*dims, (Atom("c", out, len(others)),)), where,
+                        attrs=attrs)
+
+
+def mm(state: Lowering, item: TraceNode) -> View:
+    a, b = (state.get(v) for v in item.args[:2])
+    return _product(state, a, b, item.where)
+
+
+def addmm(state: Lowering, item: TraceNode) -> View:
+    bias, a, b = (state.get(v) for v in item.args[:3])
+    if any(item.kwargs.get(k, 1) != 1 for k in ("alpha", "beta")):
+        raise UnsupportedOpError(f"{item.where} with alpha or beta is not understood.")
+    if isinstance(b, torch.Tensor) and isinstance(bias, torch.Tensor) and bias.ndim == 1:
+        return _dense_layer(a, b, bias, item.where)
+    return elementwise("add", [_product(state, a, b, item.where), bias], item.where)
+
+
+def bmm(state: Lowering, item: TraceNode) -> View:
+    a, b = (state.get(v) for v in item.args[:2])
+    return _product(state, a, b, item.where)
+
+
+def baddbmm(state: Lowering, item: TraceNode) -> View:
+    extra, a, b = (state.get(v) for v in item.args[:3])
+    product = _product(state, a, b, item.where)
+    alpha, beta = item.kwargs.get("alpha", 1), item.kwargs.get("beta", 1)
+    if alpha != 1:
+        product = elementwise("mul", [product, torch.tensor(alpha, dtype=product.node.dtype)], item.where)
+    if beta == 0:
+        return product
+    if beta != 1:
+        raise UnsupportedOpError(f"{item.where} with beta={beta} is not understood.")
+    return elementwise("add", [product, extra], item.where)
+
+
+def _product(state: Lowering, a: View | torch.Tensor, b: View | torch.Tensor, where: Where) -> View:
+    """`a [.., i, k] @ b [.., k, j]`."""
+    if isinstance(b, torch.Tensor):
+        assert isinstance(a, View)
+        return _by_constant(state, a, b, where)
+    if isinstance(a, torch.Tensor):
+        return swapped(_by_constant(state, swapped(b), a.mT, where))
+    kinds = {*kinds_of(a.dims[-1]), *kinds_of(b.dims[-2])}
+    if spans_keys(a, -1):
+        return mixed(a, b, where)
+    if spans_keys(b, -2):
+        return swapped(mixed(swapped(b), swapped(a), where))
+    if not kinds and not scored(a, b):  # a sum of one product
+        return elementwise("mul", [a, b], where)
+    if kinds <= {"c"}:
+        return scores(state, a, b, where)
+    if "e" in kinds:
+        raise UnsupportedOpError(f"{where} sums over an axis that only repeats one value, which is not understood.")
+    error = beyond(b if {"y", "x"} & {*kinds_of(b.dims[-2])} else a, f"{where} sums")
+    for side in (a, b):
+        found = flip(side.node, error)
+        if found is not error:
+            raise found
+    raise error
+
+
+def _by_constant(state: Lowering, view: View, tensor: torch.Tensor, where: Where) -> View:
+    """`view [.., i, k] @ tensor [.., k, j]`: a layer, or attention with a constant factor."""
+    first = solid(view.dims[0])
+    if len(view.dims) == 2 and len(first) > 1 and first[0].kind == "b":  # [B * i, k]
+        apart = _by_constant(state, replace(view, dims=(first[:1], first[1:], view.dims[1])), tensor, where)
+        return replace(apart, dims=(apart.dims[0] + apart.dims[1], apart.dims[2]))
+    found, attrs = with_constant(state, view, tensor, where)
+    if found is not None:
+        return found
+    flat = tensor.reshape(-1, *tensor.shape[-2:])
+    if not bool((flat == flat[:1]).all()):
+        error = UnsupportedOpError(f"{where}: a product with a constant that differs from head to head.")
+        raise Flip(attrs["product"], error) if attrs else error
+    layer = _dense_layer(view, flat[0], None, where)
+    layer.node.attrs.update(attrs)
+    return layer

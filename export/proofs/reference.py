@@ -1,0 +1,111 @@
+"""The PyTorch model as the reference: a fresh copy that nothing else has touched, run over whole canvases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pixelsnail_infer.distributions import Distribution, from_uint8, to_uint8
+from pixelsnail_infer.errors import ModelError
+from pixelsnail_infer.export.tracing.double import in_double
+from pixelsnail_infer.export.tracing.forward import Forward, ForwardFunction
+from pixelsnail_infer.export.tracing.fresh import fresh_copy
+from pixelsnail_infer.manifest import ConditionSpec
+from pixelsnail_infer.noise import image_keys
+
+__all__ = ["Reference"]
+
+
+class Reference:
+    """`forward(module, pixels, conditions)` on copies of the module made before anything was traced.
+
+    Images are codes int64 `[n, H, W]` or channels float32 `[n, H, W, C]`, as at the runtime; the module takes channels
+    as `[n, C, H, W]`. Without `forward` the module is called with the pixels and its conditions by name.
+    """
+
+    def __init__(self, module: torch.nn.Module, forward: Forward | ForwardFunction | None, shape: tuple[int, int],
+                 distribution: Distribution, conditions: Sequence[ConditionSpec]) -> None:
+        self._module = fresh_copy(module)
+        self._forward = forward if isinstance(forward, Forward) else Forward(forward)
+        self.shape, self.distribution, self.conditions = shape, distribution, tuple(conditions)
+
+    @property
+    def positions(self) -> int:
+        """Pixels of the canvas."""
+        return self.shape[0] * self.shape[1]
+
+    def inputs(self, count: int, seed: int) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Random images, those of channels on the 8-bit grid, and random conditions by name."""
+        random, law = np.random.default_rng(seed), self.distribution
+        levels = 256 if law.pixel_shape else law.parameters
+        images: NDArray[Any] = random.integers(0, levels, (count, *self.shape, *law.pixel_shape))
+        if law.pixel_shape:
+            images = from_uint8(images.astype(np.uint8))
+        return images, {spec.name: _random(spec, count, random) for spec in self.conditions}
+
+    def changed(self, image: NDArray[Any], start: int, stop: int | None = None) -> NDArray[Any]:
+        """`image` `[H, W, ...]` with other pixels at raster positions from `start` to before `stop`, or to the end."""
+        channels = bool(self.distribution.pixel_shape)
+        levels = 256 if channels else self.distribution.parameters
+        codes: NDArray[Any] = (to_uint8(image) if channels else image).astype(np.int64)
+        codes = codes.reshape(self.positions, -1)
+        part = codes[start:stop]
+        steps = 1 + np.arange(part.size).reshape(part.shape) % max(levels - 1, 1)
+        codes[start:stop] = (part + steps) % levels
+        codes = codes.reshape(image.shape)
+        return from_uint8(codes.astype(np.uint8)) if channels else codes
+
+    def tensor(self, images: NDArray[Any], dtype: torch.dtype) -> torch.Tensor:
+        """Images as the module takes them; channels in `dtype`."""
+        value = torch.from_numpy(np.ascontiguousarray(images))
+        return value.permute(0, 3, 1, 2).contiguous().to(dtype) if self.distribution.pixel_shape else value
+
+    def logits(self, images: NDArray[Any], conditions: Mapping[str, NDArray[Any]],
+               dtype: torch.dtype = torch.float32) -> NDArray[Any]:
+        """Logits, or the parameters of a mixture, `[n, H, W, parameters]` of one full-image forward in `dtype`.
+
+        Raises `ModelError` where the forward fails, gives no such tensor, or gives numbers that are not finite.
+        """
+        module = fresh_copy(self._module, dtype)
+        given = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in conditions.items()}
+        given = {name: value.to(dtype) if value.is_floating_point() else value for name, value in given.items()}
+        with torch.no_grad(), in_double() if dtype == torch.float64 else nullcontext():
+            out = self._forward(module, self.tensor(images, dtype), given)
+        self._check(out, len(images))
+        result: NDArray[Any] = out.to(dtype).permute(0, 2, 3, 1).contiguous().numpy()
+        if not np.isfinite(result).all():
+            raise ModelError(f"the network gives NaN or infinite numbers for valid pixels ({dtype}), so nothing can be "
+                             "verified. A row of attention that is masked with -inf throughout gives such.")
+        return result
+
+    def _check(self, out: torch.Tensor, count: int) -> None:
+        """The output is `[count, parameters, H, W]`, of numbers."""
+        if type(out) is not torch.Tensor:
+            raise ModelError(f"the model's forward gives a {type(out).__name__} without numbers: what it keeps outside "
+                             "of the module holds something that an earlier trace or torch.export left there. Start "
+                             "Python anew, or empty it.")
+        height, width = self.shape
+        if out.dim() == 4 and (out.shape[0], *out.shape[2:]) == (count, height, width):
+            if (law := self.distribution).parameters != out.shape[1]:
+                raise ModelError(f"the network gives {out.shape[1]} numbers per pixel, expected {law.parameters} for "
+                                 f"{law}.")
+            return
+        raise ModelError(f"the network gives a tensor {list(out.shape)} for {count} images, expected [{count}, "
+                         f"{self.distribution.parameters}, {height}, {width}]: batch, numbers per pixel, rows and "
+                         "columns. Check the canvas, or give forward= a function that brings the axes in this order.")
+
+    def noise(self, count: int, seed: int) -> NDArray[np.float32]:
+        """The noise that `sample(count, seed=seed)` uses, `[n, H, W, noise_width]`."""
+        keys, (height, width) = image_keys(seed, count), self.shape
+        return np.stack([self.distribution.noise_row(keys, i, width) for i in range(height)], axis=1)
+
+
+def _random(spec: ConditionSpec, count: int, random: np.random.Generator) -> NDArray[Any]:
+    if spec.dtype == "int64":
+        return random.integers(0, spec.levels or 1, (count, *spec.shape))
+    return random.standard_normal((count, *spec.shape)).astype(np.float32)

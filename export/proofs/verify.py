@@ -1,0 +1,159 @@
+"""The proofs that the graphs are the model: float64, float32 on the real files, drawn. The oracle is in `probe`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pixelsnail_infer.distributions import draw
+from pixelsnail_infer.errors import VerificationError
+from pixelsnail_infer.export.compile import Compiled
+from pixelsnail_infer.export.evaluation.interpret import staged_rows
+from pixelsnail_infer.export.proofs.closeness import draw_distance, score_slack
+from pixelsnail_infer.export.proofs.reference import Reference
+from pixelsnail_infer.runtime import Sampler
+
+__all__ = ["CLOSE", "EXACT", "Check", "passed", "verify_before", "verify_files"]
+
+EXACT, CLOSE = 1e-9, 1e-4
+BATCHES = (1, 3)
+HEAT = np.array([1.0, 0.3, 2.0], np.float32)  # temperatures of the images that are drawn
+SECONDS = 15.0  # of the interpreter, per batch size; it then stops at the end of a row and says so
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One proof: what was measured against which limit, over how many positions."""
+
+    name: str
+    value: float
+    limit: float
+    positions: int
+    detail: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is a number within the limit."""
+        return bool(np.isfinite(self.value)) and self.value <= self.limit
+
+
+def verify_before(compiled: Compiled, reference: Reference, say: Callable[[str], None]) -> list[Check]:
+    """Proof 2, before anything is written. Raises `VerificationError`."""
+    checks = []
+    for batch in BATCHES:
+        say(f"float64 reference interpreter, batch {batch}")
+        checks.append(_float64(compiled, reference, batch))
+    return passed(checks)
+
+
+def verify_files(sampler: Sampler, reference: Reference, say: Callable[[str], None]) -> list[Check]:
+    """Proofs 3 and 4, on the written files through the runtime. Raises `VerificationError`."""
+    checks = []
+    for batch in BATCHES:
+        codes, conditions = reference.inputs(batch, 10 + batch)
+        logits = reference.logits(codes, conditions)
+        say(f"replay through the row and step graphs, batch {batch}")
+        checks.append(_replay(sampler, codes, conditions, logits, twice=batch == 1))
+        say(f"score graph, batch {batch}")
+        checks.append(_score(sampler, reference, codes, conditions, logits))
+    filters = reference.distribution.filters
+    if filters:
+        say("replay through the row graph and the filtered step")
+        checks.append(_replay(sampler, codes, conditions, logits, filtered=True))
+    checks += _continued(sampler, codes, conditions, logits, say)
+    say("drawing, and confirming every draw by one PyTorch forward")
+    checks += [_drawn(sampler, reference), *([_filtered(sampler, reference)] if filters else ())]
+    return passed(checks)
+
+
+def passed(checks: list[Check]) -> list[Check]:
+    """The checks. Raises `VerificationError` for the first that is not within its limit."""
+    for check in checks:
+        if not check.passed:
+            what = f"{check.name} is {check.value:.3g}, at most {check.limit:.0e} was expected ({check.detail})"
+            raise VerificationError(f"verification failed: {what}. Nothing was written; please report the model.")
+    return checks
+
+
+def _float64(compiled: Compiled, reference: Reference, batch: int) -> Check:
+    """The reference interpreter, states starting as NaN, against the full-image forward."""
+    codes, conditions = reference.inputs(batch, 20 + batch)
+    expected = torch.from_numpy(reference.logits(codes, conditions, torch.float64))
+    inputs = {compiled.program.pixel.attrs["name"]: reference.tensor(codes, torch.float64)}
+    for name, value in conditions.items():
+        tensor = torch.from_numpy(value)
+        inputs[name] = tensor.double() if tensor.is_floating_point() else tensor
+    worst, rows, started = 0.0, 0, time.monotonic()
+    for i, row in enumerate(staged_rows(compiled.program, inputs, compiled.kept)):
+        difference = float((row - expected[:, i]).abs().max())
+        worst = max(worst, difference) if np.isfinite(difference) else float("nan")
+        rows = i + 1
+        if not np.isfinite(worst) or time.monotonic() - started > SECONDS:
+            break
+    scale = max(1.0, float(expected.abs().max()))
+    detail = f"{rows} of {codes.shape[1]} rows" if rows < codes.shape[1] else "every position"
+    return Check(f"float64 interpreter, batch {batch}", worst / scale, EXACT, rows * codes.shape[2], detail)
+
+
+def _replay(sampler: Sampler, codes: NDArray[Any], conditions: Mapping[str, Any], logits: NDArray[Any],
+            **how: bool) -> Check:
+    found = sampler.replay(codes, **how, **conditions)
+    worst = float(np.abs(found - logits).max() / logits.std())
+    detail = "every position" + (", every graph run twice" if how.get("twice") else "")
+    name = "replay, filtered step" if how.get("filtered") else f"replay, batch {len(codes)}"
+    return Check(name, worst, CLOSE, found[0, ..., 0].size, detail)
+
+
+def _score(sampler: Sampler, reference: Reference, codes: NDArray[Any], conditions: Mapping[str, Any],
+           logits: NDArray[Any]) -> Check:
+    """Likelihoods, by how much the logits would have to be off to explain the difference."""
+    found, expected = sampler.score(codes, **conditions), reference.distribution.log_probability(logits, codes)
+    slack = score_slack(reference.distribution, logits, codes, CLOSE * float(logits.std()))
+    worst = CLOSE * float((np.abs(found - expected) / slack).max())
+    return Check(f"score, batch {len(codes)}", worst, CLOSE, found[0].size, "every position")
+
+
+def _continued(sampler: Sampler, codes: NDArray[Any], conditions: Mapping[str, Any], logits: NDArray[Any],
+               say: Callable[[str], None]) -> list[Check]:
+    """Replay from the states that the score graph leaves after some rows, as completion does."""
+    height, width = codes.shape[1:3]
+    checks = []
+    for rows in sorted({height // 2, height - 1} - {0}):
+        say(f"replay after {rows} rows by the score graph")
+        found = sampler.replay(codes, known_rows=rows, **conditions)[:, rows:]
+        worst = float(np.abs(found - logits[:, rows:]).max() / logits.std())
+        left = (height - rows) * width
+        checks.append(Check(f"replay after {rows} rows", worst, CLOSE, left, "rows before by the score graph"))
+    return checks
+
+
+def _drawn(sampler: Sampler, reference: Reference, count: int = 3, seed: int = 0) -> Check:
+    """Draw, then confirm every draw from one PyTorch forward on the result and the same noise."""
+    _, conditions = reference.inputs(count, 30)
+    heat = np.resize(HEAT, count)
+    codes = sampler.sample(count, seed=seed, temperature=heat, **conditions)
+    logits = reference.logits(codes, conditions)
+    noise = reference.noise(count, seed)
+    behind, other = draw_distance(reference.distribution, logits, noise, heat[:, None, None], codes)
+    flips = int(other.sum())
+    detail = f"{count} images, {flips} near-ties flipped" if flips else f"{count} images, every draw the same"
+    return Check("drawn", float(behind.max() / logits.std()), CLOSE, behind[0].size, detail)
+
+
+def _filtered(sampler: Sampler, reference: Reference, count: int = 3, seed: int = 1) -> Check:
+    """The same with top-k and top-p: which draws differ from the slow reference of `distributions`."""
+    _, conditions = reference.inputs(count, 31)
+    top_k, top_p = max(1, reference.distribution.parameters // 2), 0.9
+    heat = np.resize(HEAT, count)
+    codes = sampler.sample(count, seed=seed, temperature=heat, top_k=top_k, top_p=top_p, **conditions)
+    logits = reference.logits(codes, conditions)
+    expected = draw(logits, reference.noise(count, seed), heat[:, None, None], top_k, top_p)
+    other = float((codes != expected).mean())
+    detail = f"{count} images, share of other draws; k {top_k}, p {top_p}"
+    return Check("drawn, filtered", other, 0.01, codes[0].size, detail)
