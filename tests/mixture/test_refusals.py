@@ -153,8 +153,8 @@ def without(fn: str) -> Callable[[pytest.MonkeyPatch], None]:
                 finally:
                     del w.op
 
-            for module in ("draw", "emit_score"):
-                patch.setattr(f"pixelsnail_infer.export.{module}.{writer}", broken, raising=False)
+            for module in ("draw", "score"):
+                patch.setattr(f"pixelsnail_infer.export.emission.{module}.{writer}", broken, raising=False)
     return install
 
 
