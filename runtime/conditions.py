@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,13 @@ def resolve_conditions(
     if missing := [name for name in names if given.get(name) is None]:
         raise RequestError(f"The condition {missing[0]!r} is missing; give {describe(_spec(manifest, missing[0]))}.")
     return {spec.name: _resolve(spec, given[spec.name], n) for spec in specs}
+
+
+def clashing_name(specs: Iterable[ConditionSpec], call: Callable[..., Any]) -> str | None:
+    """The first condition with the name of an argument of `call`, which could then not be given by name; or None."""
+    taken = inspect.signature(call).parameters.values()
+    own = {argument.name for argument in taken if argument.kind is not inspect.Parameter.VAR_KEYWORD}
+    return next((spec.name for spec in specs if spec.name in own), None)
 
 
 def describe(spec: ConditionSpec) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime.codec import Decoder, Encoder, load_decoder, load_encoder
+from pixelsnail_infer.runtime.conditions import clashing_name
 from pixelsnail_infer.runtime.generation import Generation, OnStageRow, Work, codec_weight
 from pixelsnail_infer.runtime.graphfile import read_graph
 from pixelsnail_infer.runtime.guard import CallGuard
@@ -82,9 +82,8 @@ class Pipeline:
             None if encoder is None else encoder.manifest,
             links,
         )
-        taken = inspect.signature(self.generate).parameters
-        if clash := [spec.name for spec in self._wiring.conditions if spec.name in taken and spec.name != "conditions"]:
-            what = f"The condition {clash[0]!r} has the name of an argument of generate"
+        if clash := clashing_name(self._wiring.conditions, self.generate):
+            what = f"The condition {clash!r} has the name of an argument of generate"
             raise RequestError(f"{what}; export the model with another.")
         self._calls = CallGuard("pipeline")
 

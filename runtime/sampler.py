@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -16,7 +15,7 @@ from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime import batch as batches
 from pixelsnail_infer.runtime import states
 from pixelsnail_infer.runtime.backends import Backend
-from pixelsnail_infer.runtime.conditions import resolve_conditions
+from pixelsnail_infer.runtime.conditions import clashing_name, resolve_conditions
 from pixelsnail_infer.runtime.guard import CallGuard
 from pixelsnail_infer.runtime.pixels import check_images
 from pixelsnail_infer.runtime.prologue import CallConditions, Graphs
@@ -39,10 +38,9 @@ class Sampler:
 
     def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs) -> None:
         for method in (self.sample, self.replay, self.score):
-            taken = inspect.signature(method).parameters
-            if clash := [spec.name for spec in manifest.conditions if spec.name in taken and spec.name != "conditions"]:
+            if clash := clashing_name(manifest.conditions, method):
                 raise ManifestError(
-                    f"The condition {clash[0]!r} has the name of an argument of {method.__name__}; export it renamed."
+                    f"The condition {clash!r} has the name of an argument of {method.__name__}; export it renamed."
                 )
         self._manifest = manifest
         self._distribution = distribution_of(manifest)

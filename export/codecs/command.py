@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 from pixelsnail_infer.checkpoints import CheckpointOptions, LoadedCheckpoint, load_checkpoint
 from pixelsnail_infer.codec import CODEC_KINDS, CodecManifest
@@ -17,7 +16,7 @@ from pixelsnail_infer.export.codecs.verify import CodecReference
 from pixelsnail_infer.export.report import checks_table, files_table
 from pixelsnail_infer.export.source.checkpoint_options import checkpoint_options
 from pixelsnail_infer.export.source.option_scope import CODECS, refuse_idle_options
-from pixelsnail_infer.export.source.source_model import listed
+from pixelsnail_infer.export.source.source_model import listed, plain_config
 from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime.codec import read_codec
 from pixelsnail_infer.runtime.graphfile import read_graph
@@ -42,7 +41,7 @@ def export_part(checkpoint: LoadedCheckpoint, args: argparse.Namespace, say: Cal
     if not args.quiet:
         print("\n".join([f"recognised a {checkpoint.family}; this is its {kind}", *listed(checkpoint.findings)]))
     result = export_codec(
-        checkpoint.module, args.output, kind=kind, family=checkpoint.family, config=_plain(checkpoint.config),
+        checkpoint.module, args.output, kind=kind, family=checkpoint.family, config=plain_config(checkpoint.config),
         checkpoint_sha256=checkpoint.sha256, notes=checkpoint.findings, say=say)
     if not args.quiet:
         print(f"parameters of the {kind}: {result.manifest.parameters:,}")
@@ -68,10 +67,6 @@ def verify_part(args: argparse.Namespace) -> int:
                           lambda line: print(line, file=sys.stderr, flush=True), args.device)
     print(checks_table(checks))
     return 0
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()}
 
 
 def _as_exported(args: argparse.Namespace, manifest: CodecManifest) -> CheckpointOptions:

@@ -21,7 +21,7 @@ from pixelsnail_infer.export.source.option_scope import refuse_beside_own_model
 from pixelsnail_infer.export.source.user_model import model_arguments, user_model
 from pixelsnail_infer.manifest import ConditionSpec, Manifest
 
-__all__ = ["SourceModel", "describe", "listed", "own_model", "recognised_model"]
+__all__ = ["SourceModel", "describe", "listed", "plain_config", "own_model", "recognised_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,15 @@ class SourceModel:
 
 def recognised_model(checkpoint: LoadedCheckpoint, rounded: bool) -> SourceModel:
     """A checkpoint of a known family. Raises `PixelsnailError` for colours of other than 8 bits."""
-    config = {key: list(value) if isinstance(value, tuple) else value
-              for key, value in dataclasses.asdict(checkpoint.config).items()}
     return SourceModel(checkpoint.family, checkpoint.module, law_of(checkpoint, rounded), checkpoint.config.shape,
-                       conditions_of(checkpoint), checkpoint.family, config, checkpoint.sha256,
+                       conditions_of(checkpoint), checkpoint.family, plain_config(checkpoint.config), checkpoint.sha256,
                        tuple(checkpoint.findings))
+
+
+def plain_config(config: Any) -> dict[str, Any]:
+    """A family's configuration (a dataclass) as the manifest holds it: tuples become lists."""
+    return {key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(config).items()}
 
 
 @contextmanager

@@ -27,7 +27,6 @@ __all__ = ["Mixture", "bits_per_dimension", "draw", "log_likelihood", "round_to_
 LEAST_LOG_SCALE = -7.0
 EDGE = 0.999  # values beyond it fall into the first or the last bin, which reach to infinity
 UNLIKELY = 1e-5  # below it a bin's probability is taken from the density at its centre
-UNIFORM_MARGIN = 1e-5  # the original draws its uniforms between this and 1 minus this
 
 
 class Mixture(NamedTuple):
