@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    from pixelsnail_infer.runtime.cli import add_commands
+    from pixelsnail_infer.runtime.commands.table import add_commands
 
     parser = argparse.ArgumentParser(
         prog="pixelsnail-infer", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -18,8 +18,8 @@ from pixelsnail_infer.export.source.checkpoint_options import checkpoint_options
 from pixelsnail_infer.export.source.option_scope import CODECS, refuse_idle_options
 from pixelsnail_infer.export.source.source_model import listed, plain_config
 from pixelsnail_infer.manifest import METADATA_KEY
-from pixelsnail_infer.runtime.codec import read_codec
-from pixelsnail_infer.runtime.graphfile import read_graph
+from pixelsnail_infer.runtime.codecs.codec import read_codec
+from pixelsnail_infer.runtime.files.graphfile import read_graph
 
 __all__ = ["export_part", "is_codec", "verify_part"]
 

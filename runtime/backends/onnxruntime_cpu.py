@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import BackendError, GraphFileError
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, TensorInfo
-from pixelsnail_infer.runtime.graphfile import GraphFile
+from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(bool)": "bool"}
 _ALIGNMENT = 64

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from pixelsnail_infer.runtime.graphfile import GraphFile
+from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
 
 @dataclass(frozen=True, slots=True)

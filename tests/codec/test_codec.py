@@ -15,7 +15,7 @@ from pixelsnail_infer.codec import CodecManifest, CodesSpec, ImageSpec
 from pixelsnail_infer.errors import BackendError, GraphFileError, ManifestError, RequestError
 from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY
 from pixelsnail_infer.runtime import load, load_decoder, load_encoder, to_uint8
-from pixelsnail_infer.runtime.codec import CODEC_BATCH
+from pixelsnail_infer.runtime.codecs.codec import CODEC_BATCH
 
 from .synthetic import C, H, L, W, build, decode, decoder_graph, encode, manifest, random_codes
 

@@ -17,7 +17,7 @@ from pixelsnail_infer.export import ExportedCodec, export_codec
 from pixelsnail_infer.export.codecs.graph import GroupwiseNorm, build_graph, weights
 from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime import load_decoder, load_encoder
-from pixelsnail_infer.runtime.graphfile import read_graph
+from pixelsnail_infer.runtime.files.graphfile import read_graph
 
 from .networks import CONFIGS, STAGE, TWO, build
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from pixelsnail_infer.runtime import Sampler
 from pixelsnail_infer.runtime.backends import BoundGraph, Buffer, Graph, open_backend
-from pixelsnail_infer.runtime.loading import GraphSet, ModelFiles
+from pixelsnail_infer.runtime.backends.graphs import GraphSet
+from pixelsnail_infer.runtime.files.model_files import ModelFiles
 
 
 @dataclass

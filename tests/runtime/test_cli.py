@@ -21,9 +21,9 @@ from pixelsnail_infer.__main__ import main
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime import Sampler
-from pixelsnail_infer.runtime.files import check_writable, write_whole
-from pixelsnail_infer.runtime.images import grey, grid_columns, png_grid
-from pixelsnail_infer.runtime.labels import parse_condition, parse_labels
+from pixelsnail_infer.runtime.commands.images import grey, grid_columns, png_grid
+from pixelsnail_infer.runtime.commands.labels import parse_condition, parse_labels
+from pixelsnail_infer.runtime.files.saving import check_writable, write_whole
 
 from .synthetic import H, L, W, logits_of, write
 
@@ -299,7 +299,7 @@ def test_a_real_limit_on_file_size_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "big.npy"
     code = f"""
 import resource
-from pixelsnail_infer.runtime.files import write_whole
+from pixelsnail_infer.runtime.files.saving import write_whole
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 write_whole({str(path)!r}, bytes(5000))
 """

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.noise import image_keys
 from pixelsnail_infer.runtime import Pipeline, from_uint8, load_encoder, load_pipeline
-from pixelsnail_infer.runtime.keeping import check_rectangle, kept_cells
-from pixelsnail_infer.runtime.stages import stage_keys
+from pixelsnail_infer.runtime.pipeline.keeping import check_rectangle, kept_cells
+from pixelsnail_infer.runtime.pipeline.stage_requests import stage_keys
 
 from .chain import BOTTOM, CODEC, LABEL, TOP
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from pixelsnail_infer.runtime import Sampler
+from pixelsnail_infer.runtime.backends.graphs import GraphSet
 from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend, CpuBuffer
-from pixelsnail_infer.runtime.loading import GraphSet, ModelFiles
+from pixelsnail_infer.runtime.files.model_files import ModelFiles
 
 from .synthetic import H, L, W, logits_of, sample_slowly
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pixelsnail_infer.errors import BackendError, GraphFileError, ManifestError
 from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, Manifest
 from pixelsnail_infer.runtime import load
-from pixelsnail_infer.runtime.graphfile import read_graph
+from pixelsnail_infer.runtime.files.graphfile import read_graph
 
 from .synthetic import build, prologue_graph, row_graph, score_graph, step_graph, write
 

@@ -13,7 +13,7 @@ import pytest
 from pixelsnail_infer.errors import ManifestError, RequestError
 from pixelsnail_infer.noise import gumbel_row, image_keys
 from pixelsnail_infer.runtime import Generated, Pipeline, Sampler, load, load_decoder, load_pipeline
-from pixelsnail_infer.runtime.stages import stage_keys
+from pixelsnail_infer.runtime.pipeline.stage_requests import stage_keys
 
 from .chain import BOTTOM, CODEC, LABEL, TOP
 from .counting import counting_sampler

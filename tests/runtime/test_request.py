@@ -11,8 +11,8 @@ import pytest
 from pixelsnail_infer.errors import ManifestError, RequestError
 from pixelsnail_infer.manifest import ConditionSpec, FileSpec
 from pixelsnail_infer.runtime import Sampler
-from pixelsnail_infer.runtime.conditions import _resolve
-from pixelsnail_infer.runtime.request import make_request
+from pixelsnail_infer.runtime.requests.conditions import _resolve
+from pixelsnail_infer.runtime.requests.request import make_request
 
 from .synthetic import H, L, W, make_manifest
 

@@ -85,7 +85,7 @@ def test_known_leading_rows_are_filled_by_the_score_graph(
     mask = np.zeros((5, H, W), bool)
     mask[:, :rows] = True
     ran: list[int] = []
-    monkeypatch.setattr("pixelsnail_infer.runtime.batch.Batch.run_row", _counting(ran))
+    monkeypatch.setattr("pixelsnail_infer.runtime.drawing.batch.Batch.run_row", _counting(ran))
     codes = sampler.sample(5, label=LABELS, known=np.where(mask, known, -7), known_mask=mask)
     assert ran == list(range(rows, H))
     assert np.array_equal(codes[:, :rows], known[:, :rows])
@@ -93,7 +93,7 @@ def test_known_leading_rows_are_filled_by_the_score_graph(
 
 
 def _counting(ran: list[int]) -> Callable[..., None]:
-    from pixelsnail_infer.runtime.batch import Batch
+    from pixelsnail_infer.runtime.drawing.batch import Batch
 
     original = Batch.run_row
 
@@ -162,7 +162,7 @@ def test_dirty_states_of_an_earlier_call_do_not_matter(sampler: Sampler, monkeyp
     first = sampler.sample(5, label=LABELS, seed=1)
     sampler.sample(5, label=LABELS, seed=2)
     assert np.array_equal(sampler.sample(5, label=LABELS, seed=1), first)
-    monkeypatch.setattr("pixelsnail_infer.runtime.states.SlotStates.reset", lambda self: None)
+    monkeypatch.setattr("pixelsnail_infer.runtime.drawing.states.SlotStates.reset", lambda self: None)
     assert not np.array_equal(sampler.sample(5, label=LABELS, seed=1), first), "a missing reset must be seen here"
 
 

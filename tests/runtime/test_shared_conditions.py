@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelsnail_infer.runtime import Sampler
-from pixelsnail_infer.runtime.prologue import CallConditions, condition_sets
+from pixelsnail_infer.runtime.drawing.prologue import CallConditions, condition_sets
 
 from .counting import counting_sampler
 from .synthetic import H, K, L, W, logits_of

@@ -19,7 +19,7 @@ from pixelsnail_infer.manifest import (
     PixelSpec,
 )
 from pixelsnail_infer.runtime import Pipeline, Sampler
-from pixelsnail_infer.runtime.wiring import make_wiring
+from pixelsnail_infer.runtime.pipeline.wiring import make_wiring
 
 from .chain import Toy
 

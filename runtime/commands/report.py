@@ -9,12 +9,12 @@ from pixelsnail_infer.codec import CODEC_KINDS, CodecManifest
 from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import GraphFileError
 from pixelsnail_infer.manifest import METADATA_KEY, Manifest
-from pixelsnail_infer.runtime.batch import buffer_bytes
-from pixelsnail_infer.runtime.codec import read_codec
-from pixelsnail_infer.runtime.conditions import describe
-from pixelsnail_infer.runtime.graphfile import read_graph
-from pixelsnail_infer.runtime.loading import ModelFiles, expect_kind
-from pixelsnail_infer.runtime.states import state_bytes
+from pixelsnail_infer.runtime.codecs.codec import read_codec
+from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
+from pixelsnail_infer.runtime.drawing.states import state_bytes
+from pixelsnail_infer.runtime.files.graphfile import read_graph
+from pixelsnail_infer.runtime.files.model_files import ModelFiles, expect_kind
+from pixelsnail_infer.runtime.requests.conditions import describe
 
 
 def describe_files(path: str | Path, *, json: bool = False) -> tuple[str, bool]:

@@ -8,14 +8,23 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from pixelsnail_infer.runtime.files import check_writable, write_whole
-from pixelsnail_infer.runtime.images import grid_columns, png_grid, require_pillow
-from pixelsnail_infer.runtime.labels import load_array, read_conditions
-from pixelsnail_infer.runtime.loading import load
-from pixelsnail_infer.runtime.options import RAW, add_conditions, add_engine, add_grid, add_model, npy, output, whole
-from pixelsnail_infer.runtime.progress import ProgressBar
-from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH
-from pixelsnail_infer.runtime.sampler import Sampler
+from pixelsnail_infer.runtime.commands.images import grid_columns, png_grid, require_pillow
+from pixelsnail_infer.runtime.commands.labels import read_conditions
+from pixelsnail_infer.runtime.commands.options import (
+    RAW,
+    add_conditions,
+    add_engine,
+    add_grid,
+    add_model,
+    output,
+    whole,
+)
+from pixelsnail_infer.runtime.commands.progress import ProgressBar
+from pixelsnail_infer.runtime.drawing.loading import load
+from pixelsnail_infer.runtime.drawing.sampler import Sampler
+from pixelsnail_infer.runtime.files.arrays import load_array, npy
+from pixelsnail_infer.runtime.files.saving import check_writable, write_whole
+from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH
 
 DEFAULT_N = 16
 

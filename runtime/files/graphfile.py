@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelsnail_infer.errors import GraphFileError
-from pixelsnail_infer.runtime.protobuf import BYTES, WireError, fields
+from pixelsnail_infer.runtime.files.protobuf import BYTES, WireError, fields
 
 _DOMAINS = (b"", b"ai.onnx")
 _DEPTH = 32

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.runtime.backends.graphs import Graphs
 from pixelsnail_infer.runtime.backends.protocol import Backend, BoundGraph, Buffer
-from pixelsnail_infer.runtime.prologue import CallConditions, Graphs, Prologue
-from pixelsnail_infer.runtime.signature import widest_step
-from pixelsnail_infer.runtime.states import SlotStates
+from pixelsnail_infer.runtime.backends.signature import widest_step
+from pixelsnail_infer.runtime.drawing.prologue import Prologue
+from pixelsnail_infer.runtime.drawing.states import SlotStates
 
 
 class Batch:
@@ -22,7 +23,6 @@ class Batch:
 
     def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs, size: int) -> None:
         self.size = size
-        self._manifest = manifest
         self._graphs = graphs
         self.prologue = Prologue(manifest, backend, graphs, size)
         self.states = SlotStates(manifest, backend, size)
@@ -51,34 +51,21 @@ class Batch:
         buffer.array[...] = values
         buffer.push()
 
-    def begin(self, conditions: CallConditions, images: slice) -> None:
-        """Fill the prologue tensors for `images` and reset every slot; whatever an earlier or interrupted call left is
-        gone."""
-        conditions.fill(images, self.prologue)
-        self.states.reset()
+    def write_given(self, given: NDArray[Any], use_given: NDArray[np.bool_]) -> None:
+        """Which pixels of the row at hand are taken, bool [B, W], and what they are, [B, W] or [B, W, C]."""
+        self.write("given", given)
+        self.write("use_given", use_given)
 
     def run_row(self, row: int) -> None:
         """Set every slot's row and run the row graph."""
         self.write("row", row)
         self.row.run()
 
-    def run_steps(self, part: str, out: NDArray[Any]) -> None:
-        """Run the step once per column; column j of `out` [size, W] or [size, W, C] receives the pixels."""
-        step, col, pixel = self.bound(part), self.buffers["col"], self.buffers["pixel"]
-        run, push, pull = step.run, col.push, pixel.pull
-        column, drawn = col.array, pixel.array
-        for j in range(self._manifest.width):
-            column[0] = j
-            push()
-            run()
-            pull()
-            out[:, j] = drawn
-
 
 def buffer_bytes(manifest: Manifest, size: int) -> int:
     """Exact bytes of a batch's other buffers: inputs, outputs, conditions and prologue tensors, without the states.
 
-    Images that share conditions take at most three times the prologue tensors instead: see `runtime.prologue`.
+    Images that share conditions take at most three times the prologue tensors instead: see `drawing.prologue`.
     """
     items = {"float32": 4, "int64": 8, "bool": 1}
     shapes = widest_step(manifest)

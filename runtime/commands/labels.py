@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import ConditionSpec
-from pixelsnail_infer.runtime.conditions import describe
+from pixelsnail_infer.runtime.files.arrays import load_array
+from pixelsnail_infer.runtime.requests.conditions import describe
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 _MOST = 100_000
@@ -68,18 +68,6 @@ def read_conditions(
         option = "--label 0-9" if missing[0].kind == "class" else f"--condition {missing[0].name}=FILE.npy"
         raise RequestError(f"This model needs a condition: {describe(missing[0])}; add for example {option}.")
     return values
-
-
-def load_array(path: str | Path, what: str) -> NDArray[Any]:
-    """An array from a .npy file, never a pickle. Raises `RequestError` when there is none."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it is empty"
-        raise RequestError(f"{what}: {path} cannot be read as a .npy array ({reason}).") from error
-    if not isinstance(array, np.ndarray):
-        raise RequestError(f"{what}: {path} is an archive of arrays, expected one array saved with numpy.save.")
-    return array
 
 
 def _read(spec: ConditionSpec | None, name: str, text: str, n: int) -> Any:

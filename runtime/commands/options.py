@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import io
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TypeVar
 
 from pixelsnail_infer.errors import RequestError
-from pixelsnail_infer.runtime.labels import parse_condition, parse_labels
+from pixelsnail_infer.runtime.commands.labels import parse_condition, parse_labels
 
-__all__ = ["RAW", "add_conditions", "add_engine", "add_grid", "add_model", "checked", "npy", "npz", "output", "whole"]
+__all__ = ["RAW", "add_conditions", "add_engine", "add_grid", "add_model", "checked", "output", "whole"]
 
 T = TypeVar("T")
 RAW = argparse.RawDescriptionHelpFormatter
@@ -84,19 +79,3 @@ def output(*suffixes: str, dash: bool = False) -> Callable[[str], Path]:
         return path
 
     return checked(parse)
-
-
-def npy(array: NDArray[Any]) -> bytes:
-    """The bytes of a .npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """The bytes of a .npz file, compressed; the same arrays give the same bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:  # numpy.savez takes no array called `file`
-        for name, array in arrays.items():
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), npy(array), zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()

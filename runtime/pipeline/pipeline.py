@@ -15,18 +15,18 @@ from numpy.typing import ArrayLike, NDArray
 from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import METADATA_KEY
-from pixelsnail_infer.runtime.codec import Decoder, Encoder, load_decoder, load_encoder
-from pixelsnail_infer.runtime.conditions import clashing_name
-from pixelsnail_infer.runtime.generation import Generation, OnStageRow, Work, codec_weight
-from pixelsnail_infer.runtime.graphfile import read_graph
-from pixelsnail_infer.runtime.guard import CallGuard
-from pixelsnail_infer.runtime.loading import expect_kind, load
-from pixelsnail_infer.runtime.pixels import known_images
-from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH, Request, count
-from pixelsnail_infer.runtime.sampler import Progress, Sampler
-from pixelsnail_infer.runtime.stages import completion, stage_requests
-from pixelsnail_infer.runtime.wiring import Links, Wiring, make_wiring
-from pixelsnail_infer.runtime.workspace import split
+from pixelsnail_infer.runtime.codecs.codec import Decoder, Encoder, load_decoder, load_encoder
+from pixelsnail_infer.runtime.drawing.loading import load
+from pixelsnail_infer.runtime.drawing.sampler import Progress, Sampler
+from pixelsnail_infer.runtime.files.graphfile import read_graph
+from pixelsnail_infer.runtime.files.model_files import expect_kind
+from pixelsnail_infer.runtime.pipeline.generation import Generation, OnStageRow, Work, codec_weight
+from pixelsnail_infer.runtime.pipeline.stage_requests import completion, stage_requests
+from pixelsnail_infer.runtime.pipeline.wiring import Links, Wiring, make_wiring
+from pixelsnail_infer.runtime.requests.conditions import clashing_name
+from pixelsnail_infer.runtime.requests.guard import CallGuard
+from pixelsnail_infer.runtime.requests.pixels import known_images
+from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH, Request, count, split
 
 __all__ = ["Generated", "Pipeline", "load_pipeline"]
 

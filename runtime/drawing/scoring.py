@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.runtime.backends.graphs import Graphs
 from pixelsnail_infer.runtime.backends.protocol import Backend
-from pixelsnail_infer.runtime.prologue import Graphs, Prologue
-from pixelsnail_infer.runtime.signature import signature
+from pixelsnail_infer.runtime.backends.signature import signature
+from pixelsnail_infer.runtime.drawing.prologue import Prologue
 
 SCORE_BATCH = 4
 """Images that one pass of the score graph takes at most: it holds whole canvases, unlike the step."""

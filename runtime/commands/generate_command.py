@@ -13,24 +13,23 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.codec import ImageSpec
 from pixelsnail_infer.errors import RequestError
-from pixelsnail_infer.runtime.files import check_writable, write_whole
-from pixelsnail_infer.runtime.images import as_pixels, grid_columns, png_grid, read_picture, require_pillow
-from pixelsnail_infer.runtime.labels import load_array, read_conditions
-from pixelsnail_infer.runtime.options import (
+from pixelsnail_infer.runtime.commands.images import as_pixels, grid_columns, png_grid, read_picture, require_pillow
+from pixelsnail_infer.runtime.commands.labels import read_conditions
+from pixelsnail_infer.runtime.commands.options import (
     RAW,
     add_conditions,
     add_engine,
     add_grid,
     checked,
-    npy,
-    npz,
     output,
     whole,
 )
-from pixelsnail_infer.runtime.pipeline import Generated, Pipeline, load_pipeline
-from pixelsnail_infer.runtime.progress import ProgressBar
-from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH
-from pixelsnail_infer.runtime.sample_command import DEFAULT_N, captions_of
+from pixelsnail_infer.runtime.commands.progress import ProgressBar
+from pixelsnail_infer.runtime.commands.sample_command import DEFAULT_N, captions_of
+from pixelsnail_infer.runtime.files.arrays import load_array, npy, npz
+from pixelsnail_infer.runtime.files.saving import check_writable, write_whole
+from pixelsnail_infer.runtime.pipeline.pipeline import Generated, Pipeline, load_pipeline
+from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH
 
 _HELP = """\
 Draw images through several models: priors in order of drawing, then the decoder that makes images of their codes.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.noise import image_keys
-from pixelsnail_infer.runtime.conditions import resolve_conditions
-from pixelsnail_infer.runtime.pixels import known_images
+from pixelsnail_infer.runtime.requests.conditions import resolve_conditions
+from pixelsnail_infer.runtime.requests.pixels import known_images
 
 DEFAULT_MAX_BATCH = 16
 
@@ -110,6 +110,11 @@ def count(value: object, name: str) -> int:
     if number < 1 or isinstance(value, bool):
         raise RequestError(f"{name} is {value!r}, expected an integer of at least 1.")
     return number
+
+
+def split(n: int, limit: int) -> Iterator[slice]:
+    """Consecutive slices of at most `limit` that cover 0 … n-1."""
+    return (slice(first, min(first + limit, n)) for first in range(0, n, limit))
 
 
 def _per_image(value: ArrayLike, n: int, name: str, kinds: str, expected: str) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""The loops over rows and columns: drawing, and replaying known pixels. Plain functions over one batch."""
+"""Replaying known pixels: the logits that the sampling loop would see, and the proof that a graph may run twice."""
 
 from __future__ import annotations
 
@@ -8,29 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelsnail_infer.distributions import Distribution, distribution_of
+from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import VerificationError
 from pixelsnail_infer.manifest import Manifest
-from pixelsnail_infer.runtime.batch import Batch
-from pixelsnail_infer.runtime.request import Request
-
-
-def draw_rows(manifest: Manifest, batch: Batch, request: Request, first: int) -> Iterator[NDArray[Any]]:
-    """Draw rows `first` … H-1 of a batch whose states stand before row `first`; yields fresh pixels, [B, W] or
-    [B, W, C]."""
-    distribution = distribution_of(manifest)
-    part = "filtered" if request.filtered(distribution.parameters) else "step"
-    batch.write("temperature", request.temperature)
-    if distribution.filters:
-        batch.write("top_k", request.top_k)
-        batch.write("top_p", request.top_p)
-    for i in range(first, manifest.height):
-        _write_noise(distribution, manifest.width, batch, request, i)
-        _write_given(batch, request.given[:, i], request.use_given[:, i])
-        pixels = np.empty((batch.size, manifest.width, *distribution.pixel_shape), distribution.dtype)
-        batch.run_row(i)
-        batch.run_steps(part, pixels)
-        yield pixels
+from pixelsnail_infer.runtime.drawing.batch import Batch
 
 
 def replay_rows(
@@ -49,7 +30,7 @@ def replay_rows(
             batch.write(name, value)
     step, logits = batch.bound(part), batch.buffers["logits"]
     for i in range(first, manifest.height):
-        _write_given(batch, pixels[:, i], np.ones((batch.size, manifest.width), bool))
+        batch.write_given(pixels[:, i], np.ones((batch.size, manifest.width), bool))
         batch.run_row(i)
         if twice:
             _run_again(batch, "row", "row_result", f"The row graph, run twice for row {i},")
@@ -62,24 +43,6 @@ def replay_rows(
             logits.pull()
             result[:, j] = logits.array
         yield result
-
-
-def _write_noise(distribution: Distribution, width: int, batch: Batch, request: Request, row: int) -> None:
-    """Noise of one row for every slot; a slot at temperature 0 or with a wholly known row needs none and gets zeros."""
-    buffer = batch.buffers["noise"]
-    idle = (request.temperature == 0) | request.use_given[:, row].all(axis=1)
-    for slot in range(batch.size):
-        if idle[slot]:
-            buffer.array[slot] = 0
-        else:
-            one = slice(slot, slot + 1)
-            distribution.noise_row(request.keys[one], row, width, out=buffer.array[one])
-    buffer.push()
-
-
-def _write_given(batch: Batch, given: NDArray[Any], use_given: NDArray[np.bool_]) -> None:
-    batch.write("given", given)
-    batch.write("use_given", use_given)
 
 
 def _run_again(batch: Batch, part: str, name: str, what: str) -> None:

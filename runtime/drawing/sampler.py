@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -12,16 +12,19 @@ from numpy.typing import ArrayLike, NDArray
 from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import ManifestError, RequestError
 from pixelsnail_infer.manifest import Manifest
-from pixelsnail_infer.runtime import batch as batches
-from pixelsnail_infer.runtime import states
 from pixelsnail_infer.runtime.backends import Backend
-from pixelsnail_infer.runtime.conditions import clashing_name, resolve_conditions
-from pixelsnail_infer.runtime.guard import CallGuard
-from pixelsnail_infer.runtime.pixels import check_images
-from pixelsnail_infer.runtime.prologue import CallConditions, Graphs
-from pixelsnail_infer.runtime.request import DEFAULT_MAX_BATCH, Request, count, make_request
-from pixelsnail_infer.runtime.scoring import SCORE_BATCH, log_likelihood
-from pixelsnail_infer.runtime.workspace import Workspace, split
+from pixelsnail_infer.runtime.backends.graphs import Graphs
+from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
+from pixelsnail_infer.runtime.drawing.loop import draw_rows
+from pixelsnail_infer.runtime.drawing.prologue import CallConditions
+from pixelsnail_infer.runtime.drawing.replay import replay_rows
+from pixelsnail_infer.runtime.drawing.scoring import SCORE_BATCH, log_likelihood
+from pixelsnail_infer.runtime.drawing.states import state_bytes
+from pixelsnail_infer.runtime.drawing.workspace import Workspace
+from pixelsnail_infer.runtime.requests.conditions import clashing_name, resolve_conditions
+from pixelsnail_infer.runtime.requests.guard import CallGuard
+from pixelsnail_infer.runtime.requests.pixels import check_images
+from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH, Request, count, make_request, split
 
 Progress = Callable[[int, int], object]
 OnRow = Callable[[int, NDArray[Any], int], object]
@@ -102,7 +105,7 @@ class Sampler:
         resolved = CallConditions(request.conditions, request.n)
         with self._calls:
             for images in split(request.n, limit):
-                for i, row in enumerate(self._work.draw(request, resolved, images)):
+                for i, row in enumerate(self._rows(request, resolved, images)):
                     pixels[images, i] = row
                     done += len(row) * width
                     if progress is not None:
@@ -121,7 +124,17 @@ class Sampler:
         """Draw one batch of a checked request, for pipelines: `on_row(row, pixels)` gets every row of `images`, and
         ends the batch by returning True; returns whether it did. Other calls wait for the batch only."""
         with self._calls:
-            return any(on_row(i, row) for i, row in enumerate(self._work.draw(request, conditions, images)))
+            return any(on_row(i, row) for i, row in enumerate(self._rows(request, conditions, images)))
+
+    def _rows(self, request: Request, conditions: CallConditions, images: slice) -> Iterator[NDArray[Any]]:
+        """Every row of the batch `images` of a call, known leading rows first; each [b, W] or [b, W, C], fresh."""
+        some = request[images]
+        known = some.leading_rows() if "score" in self._manifest.files else 0
+        for i in range(known):
+            yield some.given[:, i].copy()
+        if known < self._manifest.height:
+            batch = self._work.prepared(conditions, images, some.given, known)
+            yield from draw_rows(self._manifest, batch, some, known)
 
     def replay(
         self,
@@ -150,10 +163,12 @@ class Sampler:
         first = count(known_rows, "known_rows") if known_rows else 0
         if first > self._manifest.height:
             raise RequestError(f"known_rows is {first}, expected an integer from 0 to {self._manifest.height}.")
+        part = "filtered" if filtered else "step"
         logits = np.full((*checked.shape[:3], self._distribution.parameters), np.nan, np.float32)
         with self._calls:
             for some in split(len(checked), limit):
-                rows = self._work.replay(checked, resolved, some, "filtered" if filtered else "step", first, twice)
+                batch = self._work.prepared(resolved, some, checked[some], first)
+                rows = replay_rows(self._manifest, batch, checked[some], part, first, twice)
                 for i, row in enumerate(rows, first):
                     logits[some, i] = row
         return logits
@@ -174,7 +189,10 @@ class Sampler:
         result = np.empty(checked.shape[:3], np.float32)
         with self._calls:
             for some in split(len(checked), limit):
-                result[some] = self._work.score(checked, resolved, some)
+                scoring = self._work.pass_of(some.stop - some.start)
+                resolved.fill(some, scoring.prologue)
+                scoring.run(checked[some], 0)
+                result[some] = scoring.logprob()
                 if progress is not None:
                     progress(result[: some.stop].size, result.size)
         return result
@@ -194,35 +212,20 @@ class Sampler:
 
     def state_bytes(self, n: int) -> int:
         """Exact bytes of the states of a batch of n images (see `buffer_bytes` for its other buffers)."""
-        return states.state_bytes(self._manifest, count(n, "n"))
+        return state_bytes(self._manifest, count(n, "n"))
 
     def buffer_bytes(self, n: int) -> int:
         """Exact bytes of a batch's inputs, outputs, conditions, row result and prologue tensors, without the states."""
-        return batches.buffer_bytes(self._manifest, count(n, "n"))
+        return buffer_bytes(self._manifest, count(n, "n"))
 
     def warm_up(self, n: int = 1, *, filtered: bool = False, score: bool = False) -> None:
         """Allocate a batch of n slots and run its graphs once, so that the next call of that size starts at full speed.
 
         `filtered` (where the model has filters) and `score` also load and run those graphs.
         """
-        size = count(n, "n")
-        zeros = {spec.name: np.zeros((size, *spec.shape), spec.dtype) for spec in self._manifest.conditions}
+        size, filters = count(n, "n"), self._distribution.filters
         with self._calls:
-            batch = self._work.batch_of(size)
-            batch.prologue.run(zeros)
-            batch.states.reset()
-            batch.run_row(0)
-            for part in ("step", *(("filtered",) if filtered and self._distribution.filters else ())):
-                if self._distribution.filters:
-                    batch.write("top_k", 1)
-                    batch.write("top_p", 1)
-                batch.bound(part).run()
-            if score:
-                some = min(size, SCORE_BATCH)
-                shape = (some, *self._manifest.shape, *self._distribution.pixel_shape)
-                scoring = self._work.pass_of(some)
-                scoring.prologue.run({name: array[:some] for name, array in zeros.items()})
-                scoring.run(np.zeros(shape, self._distribution.dtype), 0)
+            self._work.warm_up(size, ("step", "filtered") if filtered and filters else ("step",), score)
 
     def close(self) -> None:
         """Release graphs and buffers, after waiting for a call in progress; may be called again. Later calls raise."""

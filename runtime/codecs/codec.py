@@ -14,12 +14,12 @@ from pixelsnail_infer.codec import CODEC_KINDS, IMAGE, CodecManifest
 from pixelsnail_infer.errors import GraphFileError, ManifestError, RequestError
 from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime.backends import Backend, BoundGraph, Buffer, Graph, open_backend
-from pixelsnail_infer.runtime.codec_inputs import check_codes, check_image
-from pixelsnail_infer.runtime.graphfile import GraphFile, read_graph
-from pixelsnail_infer.runtime.guard import CallGuard
-from pixelsnail_infer.runtime.loading import expect_kind
-from pixelsnail_infer.runtime.request import count
-from pixelsnail_infer.runtime.signature import Signature, Tensors, check_signature
+from pixelsnail_infer.runtime.backends.signature import Signature, Tensors, check_signature
+from pixelsnail_infer.runtime.codecs.inputs import check_codes, check_image
+from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
+from pixelsnail_infer.runtime.files.model_files import expect_kind
+from pixelsnail_infer.runtime.requests.guard import CallGuard
+from pixelsnail_infer.runtime.requests.request import count
 
 __all__ = ["Decoder", "Encoder", "load_decoder", "load_encoder", "read_codec"]
 

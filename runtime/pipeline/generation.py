@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.distributions import distribution_of
-from pixelsnail_infer.runtime.codec import Decoder
-from pixelsnail_infer.runtime.prologue import CallConditions
-from pixelsnail_infer.runtime.request import Request
-from pixelsnail_infer.runtime.sampler import Progress, Sampler
+from pixelsnail_infer.runtime.codecs.codec import Decoder
+from pixelsnail_infer.runtime.drawing.prologue import CallConditions
+from pixelsnail_infer.runtime.drawing.sampler import Progress, Sampler
+from pixelsnail_infer.runtime.requests.request import Request
 
 OnStageRow = Callable[[int, int, NDArray[Any], int], object]
 

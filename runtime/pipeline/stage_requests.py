@@ -14,10 +14,10 @@ from pixelsnail_infer.distributions import from_uint8
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.noise import image_keys
-from pixelsnail_infer.runtime.codec_inputs import check_image
-from pixelsnail_infer.runtime.keeping import check_rectangle, kept_cells
-from pixelsnail_infer.runtime.request import Request, make_request
-from pixelsnail_infer.runtime.wiring import Wiring
+from pixelsnail_infer.runtime.codecs.inputs import check_image
+from pixelsnail_infer.runtime.pipeline.keeping import check_rectangle, kept_cells
+from pixelsnail_infer.runtime.pipeline.wiring import Wiring
+from pixelsnail_infer.runtime.requests.request import Request, make_request
 
 __all__ = ["STAGE_KEYS", "completion", "stage_keys", "stage_requests"]
 

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
-from pixelsnail_infer.runtime.files import check_writable, write_whole
-from pixelsnail_infer.runtime.images import read_picture
-from pixelsnail_infer.runtime.labels import load_array, read_conditions
-from pixelsnail_infer.runtime.loading import load
-from pixelsnail_infer.runtime.options import RAW, add_conditions, add_engine, add_model, npy, output
-from pixelsnail_infer.runtime.pixels import check_images
-from pixelsnail_infer.runtime.progress import ProgressBar
-from pixelsnail_infer.runtime.scoring import SCORE_BATCH, log_likelihood
+from pixelsnail_infer.runtime.commands.images import read_picture
+from pixelsnail_infer.runtime.commands.labels import read_conditions
+from pixelsnail_infer.runtime.commands.options import RAW, add_conditions, add_engine, add_model, output
+from pixelsnail_infer.runtime.commands.progress import ProgressBar
+from pixelsnail_infer.runtime.drawing.loading import load
+from pixelsnail_infer.runtime.drawing.scoring import SCORE_BATCH, log_likelihood
+from pixelsnail_infer.runtime.files.arrays import load_array, npy
+from pixelsnail_infer.runtime.files.saving import check_writable, write_whole
+from pixelsnail_infer.runtime.requests.pixels import check_images
 
 COLUMNS = ("file", "index", "log_likelihood", "bits_per_dim")
 

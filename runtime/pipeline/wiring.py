@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pixelsnail_infer.codec import CodecManifest, ImageSpec
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import ConditionSpec, Manifest
-from pixelsnail_infer.runtime.conditions import describe
+from pixelsnail_infer.runtime.requests.conditions import describe
 
 __all__ = ["Links", "Wiring", "make_wiring"]
 

@@ -11,21 +11,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.manifest import Manifest
-from pixelsnail_infer.runtime.backends.protocol import Backend, Graph
+from pixelsnail_infer.runtime.backends.graphs import Graphs
+from pixelsnail_infer.runtime.backends.protocol import Backend
 
 Results = dict[str, NDArray[Any]]
-
-
-class Graphs(Protocol):
-    """Loaded graphs by part; a part is loaded when it is first asked for."""
-
-    def __call__(self, part: str) -> Graph: ...
 
 
 class Prologue:

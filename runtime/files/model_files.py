@@ -1,4 +1,4 @@
-"""From a path or bytes to a `Sampler`: read, check, and load the graphs of one export, each when it is first needed."""
+"""The files of one export: found, checked and read, each when it is first needed."""
 
 from __future__ import annotations
 
@@ -8,39 +8,9 @@ from pathlib import Path
 from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import GraphFileError, ManifestError
 from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, PARTS, Manifest, sibling_path
-from pixelsnail_infer.runtime.backends import Backend, Graph, open_backend
-from pixelsnail_infer.runtime.graphfile import GraphFile, read_graph
-from pixelsnail_infer.runtime.sampler import Sampler
-from pixelsnail_infer.runtime.signature import check_signature, signature
+from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
 
 LOADERS = {"prior": "load", "decoder": "load_decoder", "encoder": "load_encoder"}
-
-
-def load(
-    path_or_bytes: str | Path | bytes,
-    *,
-    siblings: Mapping[str, bytes] | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
-) -> Sampler:
-    """Load an exported model and return its `Sampler`.
-
-    `path_or_bytes` is the step file (`out.onnx`); its siblings lie beside it under their names. With bytes, `siblings`
-    maps "row", "prologue", "score" and "filtered" to theirs. Siblings must have the sha256 that the manifest gives; the
-    score and filtered graphs are read when first needed, so their files must stay until then.
-
-    `device` is "cpu" or "cuda"; another device than the one asked for is never used. `threads` is the number of threads
-    that one run of a graph uses (None: every core this process may use); it never changes a global setting. Any thread
-    may call the sampler; calls on one sampler wait for each other.
-
-    Raises `GraphFileError` (missing, altered, damaged or unsafe file), `ManifestError` or `BackendError`.
-    """
-    files = ModelFiles(path_or_bytes, siblings)
-    backend = open_backend(device, threads)
-    graphs = GraphSet(files, backend)
-    for part in ("step", "row", *(("prologue",) if files.manifest.conditions else ())):
-        graphs(part)
-    return Sampler(files.manifest, backend, graphs)
 
 
 class ModelFiles:
@@ -87,24 +57,6 @@ class ModelFiles:
         if self._siblings is None or part not in self._siblings:
             raise GraphFileError(f"siblings lacks {part!r}, which this model needs; give the bytes of that file.")
         return read_graph(self._siblings[part], f"the {part} graph", digest=True)
-
-
-class GraphSet:
-    """Loaded graphs by part; a part is loaded and checked against the manifest when it is first asked for."""
-
-    def __init__(self, files: ModelFiles, backend: Backend) -> None:
-        self._files = files
-        self._backend = backend
-        self._loaded: dict[str, Graph] = {}
-
-    def __call__(self, part: str) -> Graph:
-        """The graph of `part`: "step" or one of `manifest.PARTS`."""
-        if part not in self._loaded:
-            file = self._files.open(part)
-            graph = self._backend.load(file)
-            check_signature(graph, signature(self._files.manifest, part), file.name)
-            self._loaded[part] = graph
-        return self._loaded[part]
 
 
 def expect_kind(file: GraphFile, kinds: tuple[str, ...]) -> None:

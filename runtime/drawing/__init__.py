@@ -1,0 +1,1 @@
+"""One model: the sampling loop, the buffers under it and the sampler above it."""

@@ -1,0 +1,93 @@
+"""What one sampler works on: its graphs, and the buffers of the last batch and score pass. Mutable; used by one thread
+at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.runtime.backends import Backend
+from pixelsnail_infer.runtime.backends.graphs import Graphs
+from pixelsnail_infer.runtime.drawing.batch import Batch
+from pixelsnail_infer.runtime.drawing.prologue import CallConditions
+from pixelsnail_infer.runtime.drawing.scoring import SCORE_BATCH, ScorePass
+from pixelsnail_infer.runtime.requests.request import split
+
+__all__ = ["Workspace"]
+
+
+class Workspace:
+    """Buffers are kept while the batch size stays; every call starts from fresh states."""
+
+    def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs) -> None:
+        self._manifest = manifest
+        self._backend = backend
+        self._graphs: Graphs | None = graphs
+        self.batch: Batch | None = None
+        self._pass: ScorePass | None = None
+
+    def prepared(self, conditions: CallConditions, images: slice, pixels: NDArray[Any], rows: int) -> Batch:
+        """The batch for `images` of a call, its states as the `rows` leading rows of `pixels` [B, H, W, …] leave them;
+        whatever an earlier or interrupted call left is gone."""
+        batch = self.batch_of(images.stop - images.start)
+        conditions.fill(images, batch.prologue)
+        batch.states.reset()
+        if rows:
+            self._fill(batch, pixels, rows)
+        return batch
+
+    def batch_of(self, size: int) -> Batch:
+        """The batch of `size` slots: the one that is there, or a new one in its place."""
+        if self.batch is None or self.batch.size != size:
+            self.batch = None  # release the old buffers before the new ones are allocated
+            self.batch = Batch(self._manifest, self._backend, self._loaded(), size)
+        return self.batch
+
+    def pass_of(self, size: int) -> ScorePass:
+        """The score pass of `size` images: the one that is there, or a new one in its place."""
+        if self._pass is None or self._pass.size != size:
+            self._pass = None
+            self._pass = ScorePass(self._manifest, self._backend, self._loaded(), size)
+        return self._pass
+
+    def warm_up(self, size: int, parts: tuple[str, ...], score: bool) -> None:
+        """Allocate a batch of `size` slots, run its row graph and `parts` ("step", "filtered") once, and with `score`
+        the score graph."""
+        zeros = {spec.name: np.zeros((size, *spec.shape), spec.dtype) for spec in self._manifest.conditions}
+        batch = self.batch_of(size)
+        batch.prologue.run(zeros)
+        batch.states.reset()
+        batch.run_row(0)
+        for name in ("top_k", "top_p"):
+            if name in batch.buffers:
+                batch.write(name, 1)
+        for part in parts:
+            batch.bound(part).run()
+        if score:
+            some = min(size, SCORE_BATCH)
+            scoring = self.pass_of(some)
+            scoring.prologue.run({name: array[:some] for name, array in zeros.items()})
+            scoring.run(np.zeros(1), 0)
+
+    def close(self) -> None:
+        """Release graphs and buffers; later calls raise."""
+        self.batch = self._pass = self._graphs = None
+
+    def _fill(self, batch: Batch, pixels: NDArray[Any], rows: int) -> None:
+        """Set the states by the score graph, which takes the prologue tensors that the batch has."""
+        results = batch.prologue.results()
+        for images in split(len(pixels), SCORE_BATCH):
+            score = self.pass_of(images.stop - images.start)
+            score.prologue.load(results[images])
+            score.run(pixels[images], rows)
+            batch.states.load(score.states(), images)
+        batch.states.publish()
+
+    def _loaded(self) -> Graphs:
+        if self._graphs is None:
+            raise RequestError("This sampler is closed; load the model again.")
+        return self._graphs
