@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from pixelsnail_infer.export.tracing.trace import Where
+from pixelsnail_infer.export.tracing.traced import Where
 
 __all__ = ["key_ends", "TAPPED", "Edge", "Node", "Offset", "consumers", "reads", "topological"]
 

@@ -1,1 +1,1 @@
-"""The staged program in plain PyTorch: the reference that the graphs are held against."""
+"""What every node computes, in plain PyTorch; constants are folded with it, and the interpreter runs on it."""

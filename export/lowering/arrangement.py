@@ -11,10 +11,11 @@ import torch
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.lowering.axes import kinds_of, largest, position_axis, solid, with_axes
 from pixelsnail_infer.export.lowering.elementwise import constant, laid_out
-from pixelsnail_infer.export.lowering.lower import Lowering, positionwise, repeated
 from pixelsnail_infer.export.lowering.pads import pad_window
+from pixelsnail_infer.export.lowering.positionwise import positionwise, repeated
+from pixelsnail_infer.export.lowering.state import Lowering
 from pixelsnail_infer.export.lowering.views import Atom, Dim, View, drop_axes, regroup, size_of
-from pixelsnail_infer.export.tracing.trace import BatchInt, TraceNode, Where
+from pixelsnail_infer.export.tracing.traced import BatchInt, TraceNode, Where
 
 __all__ = ["chunk", "concatenate", "expand", "joined", "narrow", "pad", "permute", "repeat", "reshape", "select",
            "slice_", "split", "squeeze", "stack", "transpose", "unbind", "unsqueeze"]

@@ -12,9 +12,9 @@ from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpErr
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lowering.axes import kinds_of, solid, spans_keys, spans_positions
 from pixelsnail_infer.export.lowering.elementwise import constant
-from pixelsnail_infer.export.lowering.lower import Flip, Lowering
+from pixelsnail_infer.export.lowering.state import Flip, Lowering
 from pixelsnail_infer.export.lowering.views import Atom, Dim, View, drop_axes, size_of
-from pixelsnail_infer.export.tracing.trace import Where
+from pixelsnail_infer.export.tracing.traced import Where
 
 __all__ = ["beyond", "flip", "mixed", "outer", "scored", "scores", "swapped", "with_constant"]
 

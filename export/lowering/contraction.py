@@ -12,10 +12,11 @@ from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lowering.attention import beyond, flip, mixed, scored, scores, swapped, with_constant
 from pixelsnail_infer.export.lowering.axes import as_map, kinds_of, solid, spans_keys
 from pixelsnail_infer.export.lowering.elementwise import elementwise, materialised, spread
-from pixelsnail_infer.export.lowering.lower import Flip, Lowering, positionwise
 from pixelsnail_infer.export.lowering.pads import pad_window
+from pixelsnail_infer.export.lowering.positionwise import positionwise
+from pixelsnail_infer.export.lowering.state import Flip, Lowering
 from pixelsnail_infer.export.lowering.views import Atom, Dim, View, drop_axes, size_of
-from pixelsnail_infer.export.tracing.trace import TraceNode, Where
+from pixelsnail_infer.export.tracing.traced import TraceNode, Where
 
 __all__ = ["addmm", "baddbmm", "bmm", "convolution", "mm"]
 

@@ -11,9 +11,10 @@ import torch
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lowering.axes import largest, solid
-from pixelsnail_infer.export.lowering.lower import Flip, positionwise
+from pixelsnail_infer.export.lowering.positionwise import positionwise
+from pixelsnail_infer.export.lowering.state import Flip
 from pixelsnail_infer.export.lowering.views import Atom, Dim, View, channel_view, drop_axes, regroup, size_of
-from pixelsnail_infer.export.tracing.trace import BatchInt, Where
+from pixelsnail_infer.export.tracing.traced import BatchInt, Where
 
 __all__ = ["align", "constant", "elementwise", "laid_out", "materialised", "spread"]
 

@@ -1,63 +1,26 @@
 """Normal form: turn a trace into fields, folding pads, crops and shifts into edges and layout into axes.
 
-`lower(trace, pixels, shape)` walks the trace once, with one handler per ATen op (`elementwise`, `arrangement`,
-`contraction`). Where two operands of a product could both be the keys, the first reading is that the second one is;
-where a constant factor could be a layer's weights or keys, that it is weights. A later sum over the other one's
-positions proves the contrary, and the walk starts again with that product read in the next way.
+`lower(trace, pixels, shape)` walks the trace once, with one handler per ATen operation (`table`). Where two operands of
+a product could both be the keys, the first reading is that the second one is; where a constant factor could be weights
+of a layer or keys, that it is weights. A later sum over the other one's positions proves the contrary, and the walk
+starts again with that product read in the next way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
-from pixelsnail_infer.export.evaluation.torch_ops import evaluate
-from pixelsnail_infer.export.fields import Edge, Node
-from pixelsnail_infer.export.lowering.axes import as_map, largest, solid
+from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.lowering.axes import as_map, solid
+from pixelsnail_infer.export.lowering.state import Flip, Lowering
+from pixelsnail_infer.export.lowering.table import HANDLERS
 from pixelsnail_infer.export.lowering.views import Atom, View, drop_axes, whole
-from pixelsnail_infer.export.tracing.trace import BatchInt, Ref, Trace, TraceNode, Where
+from pixelsnail_infer.export.tracing.traced import BatchInt, Trace, TraceNode, Where, references
 
-__all__ = ["Flip", "Lowering", "lower", "positionwise", "repeated"]
-
-
-class Flip(Exception):
-    """A product must be read in another way: its keys are its first operand, or its constant factor has positions.
-    `error` is what is wrong with the reading at hand, if no other one gets further."""
-
-    def __init__(self, product: int, error: ModelError) -> None:
-        super().__init__(str(error))
-        self.product, self.error = product, error
-
-
-@dataclass(slots=True)
-class Lowering:
-    """State of one walk: the traced values so far, the canvas, and how often each product's reading was changed."""
-
-    shape: tuple[int, int]
-    readings: dict[int, int]
-    values: dict[int, Any] = field(default_factory=dict)
-    item: int = 0
-
-    def product(self, readings: int) -> tuple[int, dict[str, int]]:
-        """How to read the product at hand, which has so many `readings`, and the attribute that lets it be changed."""
-        reading = self.readings.get(self.item, 0)
-        return reading, {"product": self.item} if reading < readings - 1 else {}
-
-    def get(self, tree: Any) -> Any:
-        """Arguments with references replaced by views."""
-        if isinstance(tree, Ref):
-            return self.values[tree.index]
-        if isinstance(tree, (list, tuple)):
-            return [self.get(item) for item in tree]
-        return tree
-
-    def views(self, item: TraceNode) -> bool:
-        """Whether any argument is a view; otherwise all are constants."""
-        return any(isinstance(self.values[k], View) for k in _references((item.args, item.kwargs)))
+__all__ = ["lower"]
 
 
 def lower(trace: Trace, pixels: str, shape: tuple[int, int]) -> Node:
@@ -80,12 +43,10 @@ def lower(trace: Trace, pixels: str, shape: tuple[int, int]) -> Node:
 
 
 def _walk(trace: Trace, pixels: str, state: Lowering) -> Node:
-    from pixelsnail_infer.export.lowering.table import HANDLERS
-
     for number, spec in enumerate(trace.inputs):
         state.values[number] = _input(spec.name, spec.shape, spec.dtype, spec.levels, spec.name == pixels, state.shape)
     for state.item, item in enumerate(_live(trace)):
-        handler: Callable[[Lowering, TraceNode], Any] | None = HANDLERS.get(item.op)
+        handler = HANDLERS.get(item.op)
         if handler is None:
             raise UnsupportedOpError(
                 f"{item.where} is not understood by the exporter. Write it with supported operations "
@@ -115,18 +76,8 @@ def _live(trace: Trace) -> list[TraceNode]:
     for item in reversed(trace.nodes):
         if needed.intersection(item.outputs):
             kept.append(item)
-            needed.update(_references((item.args, item.kwargs)))
+            needed.update(references((item.args, item.kwargs)))
     return kept[::-1]
-
-
-def _references(tree: Any) -> Iterator[int]:
-    if isinstance(tree, Ref):
-        yield tree.index
-    elif isinstance(tree, (list, tuple)):
-        for item in tree:
-            yield from _references(item)
-    elif isinstance(tree, dict):
-        yield from _references(tuple(tree.values()))
 
 
 def _input(name: str, shape: tuple[int, ...], dtype: torch.dtype, levels: int | None, pixel: bool,
@@ -164,63 +115,3 @@ def _output(value: Any, state: Lowering) -> Node:
     value = drop_axes(value, order, where, (total,))
     return Node("map", [value.edge], state.shape, (total,), value.node.dtype, where, None, {"fn": "identity"},
                 value.node.pixel, value.node.condition)
-
-
-def positionwise(op: str, views: list[View], channels: tuple[int, ...], dims: tuple[Any, ...], where: Where, *,
-                 attrs: dict[str, Any] | None = None, dtype: torch.dtype | None = None,
-                 keys: tuple[int, int] | None = None) -> View:
-    """A node that reads every operand at one position. A shift that all operands share moves behind the node,
-    its border with it, so that pads before an activation and after it come to the same."""
-    attrs = attrs or {}
-    frame = largest([v.frame for v in views])
-    views = [repeated(v, frame, where) for v in views]
-    placed = [v for v in views if v.frame is not None]
-    dtype = dtype or views[0].node.dtype
-    pixel, condition = any(v.node.pixel for v in views), any(v.node.condition for v in views)
-    node = Node(op, [], frame, channels, dtype, where, keys, attrs, pixel, condition)
-    if not placed or all(v.plain for v in placed) or not _shared(views, placed):
-        node.inputs = [v.edge for v in views]
-        return View(node, dims, frame)
-    first = placed[0]
-    node.frame = first.node.frame
-    node.inputs = [Edge(v.node) for v in views]
-    border = None
-    if first.outside:
-        border = _border(node, views)
-    return View(node, dims, frame, first.dy, first.dx, border)
-
-
-def repeated(view: View, frame: tuple[int, int] | None, where: Where) -> View:
-    """A map made of conditions that has one row or one column, repeated over `frame`."""
-    if view.frame is None or frame is None or view.frame == frame:
-        return view
-    node, edge, (height, width) = view.node, view.edge, view.frame  # an edge is no pooled one
-    if node.pixel or node.op == "const" or height not in (1, frame[0]) or width not in (1, frame[1]):
-        raise UnsupportedOpError(f"{where}: maps of different sizes {view.frame} and {frame} meet.")
-    if not view.plain:
-        node = Node("map", [edge], view.frame, node.channels, node.dtype, where, None, {"fn": "identity"}, False,
-                    node.condition)
-    factors = frame[0] // height, frame[1] // width
-    return View(Node("upsample", [Edge(node)], frame, node.channels, node.dtype, where, None, {"factors": factors},
-                     False, node.condition), view.dims, frame)
-
-
-def _shared(views: list[View], placed: list[View]) -> bool:
-    first = placed[0]
-    same = all((v.dy, v.dx, v.node.frame) == (first.dy, first.dx, first.node.frame) for v in placed)
-    movable = all(v.node.op != "const" for v in placed) and all(v.border is not None or not v.outside for v in placed)
-    fixed = all(v.node.op == "const" for v in views if v.frame is None)
-    special = any(v.pool for v in placed) or any(v.node.keys for v in views)
-    return same and movable and not special and (fixed or not first.outside)
-
-
-def _border(node: Node, views: list[View]) -> torch.Tensor:
-    """What the node yields where all its positional operands are outside."""
-    values = []
-    for view in views:
-        if view.frame is None:
-            values.append(view.node.attrs["value"])
-        else:
-            border = view.border if view.border is not None else torch.zeros((), dtype=view.node.dtype)
-            values.append(border.to(view.node.dtype).expand(view.node.channels))
-    return evaluate(node, values, 0)

@@ -9,9 +9,9 @@ import torch
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.lowering.axes import as_map, with_axes
-from pixelsnail_infer.export.lowering.lower import Lowering
+from pixelsnail_infer.export.lowering.state import Lowering
 from pixelsnail_infer.export.lowering.views import View
-from pixelsnail_infer.export.tracing.trace import TraceNode, Where
+from pixelsnail_infer.export.tracing.traced import TraceNode, Where
 
 __all__ = ["max_pool", "pad_window"]
 

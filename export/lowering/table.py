@@ -14,10 +14,11 @@ from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lowering import arrangement, attention, contraction
 from pixelsnail_infer.export.lowering.axes import as_map, kinds_of, solid, spans_keys, with_axes
 from pixelsnail_infer.export.lowering.elementwise import elementwise
-from pixelsnail_infer.export.lowering.lower import Lowering, positionwise
 from pixelsnail_infer.export.lowering.pads import max_pool
+from pixelsnail_infer.export.lowering.positionwise import positionwise
+from pixelsnail_infer.export.lowering.state import Lowering
 from pixelsnail_infer.export.lowering.views import Atom, View, size_of
-from pixelsnail_infer.export.tracing.trace import BatchInt, TraceNode
+from pixelsnail_infer.export.tracing.traced import BatchInt, TraceNode
 
 __all__ = ["HANDLERS"]
 

@@ -15,7 +15,7 @@ import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.fields import Edge, Node
-from pixelsnail_infer.export.tracing.trace import BatchInt, Where
+from pixelsnail_infer.export.tracing.traced import BatchInt, Where
 
 __all__ = ["Atom", "Dim", "View", "channel_view", "drop_axes", "regroup", "size_of", "whole"]
 

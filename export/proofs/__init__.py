@@ -1,1 +1,1 @@
-"""That the graphs are the model: the probe, the reference, and what is measured."""
+"""That the graphs are the model: the probe, the reference, the interpreter, and what is measured."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pixelsnail_infer.distributions import draw
 from pixelsnail_infer.errors import VerificationError
 from pixelsnail_infer.export.compile import Compiled
-from pixelsnail_infer.export.evaluation.interpret import staged_rows
 from pixelsnail_infer.export.proofs.closeness import draw_distance, score_slack
+from pixelsnail_infer.export.proofs.interpret import staged_rows
 from pixelsnail_infer.export.proofs.reference import Reference
 from pixelsnail_infer.runtime import Sampler
 

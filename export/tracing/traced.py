@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-__all__ = ["BatchInt", "InputSpec", "Ref", "Trace", "TraceNode", "Where"]
+__all__ = ["BatchInt", "InputSpec", "Ref", "Trace", "TraceNode", "Where", "references"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +72,14 @@ class Trace:
     nodes: list[TraceNode]
     output: Ref
     shapes: dict[int, tuple[int | BatchInt, ...]] = field(default_factory=dict)
+
+
+def references(tree: Any) -> Iterator[int]:
+    """The numbers of the values that arguments refer to."""
+    if isinstance(tree, Ref):
+        yield tree.index
+    elif isinstance(tree, (list, tuple)):
+        for item in tree:
+            yield from references(item)
+    elif isinstance(tree, dict):
+        yield from references(tuple(tree.values()))

@@ -11,9 +11,9 @@ from pixelsnail_infer.export.analysis.canonical import canonical
 from pixelsnail_infer.export.analysis.simplify import simplify
 from pixelsnail_infer.export.analysis.stages import Program, stage_program
 from pixelsnail_infer.export.analysis.states import Kept, kept_values
-from pixelsnail_infer.export.evaluation.interpret import run_full, run_staged
 from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.lowering.lower import lower
+from pixelsnail_infer.export.proofs.interpret import run_full, run_staged
 from pixelsnail_infer.export.tracing.trace import InputSpec, trace_model
 
 from .zoo import LEVELS, Network, Shape

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pixelsnail_infer.export.analysis.stages import Stage
-from pixelsnail_infer.export.evaluation import interpret
 from pixelsnail_infer.export.fields import Edge, Node
+from pixelsnail_infer.export.proofs import interpret
 
 from .gate import TOLERANCE, Exported
 from .looking import exported

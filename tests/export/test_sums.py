@@ -7,7 +7,7 @@ import pytest
 from pixelsnail_infer.export.analysis.prologue import cut_prologue
 from pixelsnail_infer.export.analysis.states import kept_values
 from pixelsnail_infer.export.analysis.sums import regroup_sums
-from pixelsnail_infer.export.evaluation.interpret import run_staged
+from pixelsnail_infer.export.proofs.interpret import run_staged
 
 from .gate import TOLERANCE, difference, export
 from .networks import NETWORKS

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
 from pixelsnail_infer.export.compile import Compiled, compile_model
-from pixelsnail_infer.export.evaluation.interpret import run_staged
+from pixelsnail_infer.export.proofs.interpret import run_staged
 
 from ..files.drive import Driver
 from .causal import Case
