@@ -43,7 +43,7 @@ def forbidden(path: Path, name: str, eager: bool) -> str | None:
 
 
 def violations(source: str, path: Path) -> list[str]:
-    found = ((line, name, forbidden(path, name, eager)) for name, line, eager in imports(source, path))
+    found = ((line, name, forbidden(path, name, when == "import")) for name, line, when in imports(source, path))
     return [f"{path}:{line}: imports {name}: {why}" for line, name, why in found if why]
 
 

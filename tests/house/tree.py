@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "pixelsnail_infer"
@@ -41,31 +42,39 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(source: str, path: Path) -> Iterator[tuple[str, int, bool]]:
-    """(absolute dotted name, line, whether it runs when the module is imported) of every import in a module.
+class Import(NamedTuple):
+    """One import: the absolute dotted name, its line, and when it runs (`typing`: never, it is for type checkers)."""
 
-    `from a.b import c` gives `a.b.c`, so that a submodule is seen whichever way it is imported.
-    """
+    name: str
+    line: int
+    when: Literal["import", "call", "typing"]
+
+
+def imports(source: str, path: Path) -> Iterator[Import]:
+    """Every import in a module. `from a.b import c` gives `a.b.c`, so that a submodule is seen whichever way it is
+    imported."""
     package = module_name(path).split(".")
     if path.name != "__init__.py":
         package = package[:-1]
     tree = ast.parse(source)
-    lazy = {
-        id(node)
-        for outer in ast.walk(tree)
-        if isinstance(outer, (ast.FunctionDef, ast.AsyncFunctionDef)) or _is_type_checking(outer)
-        for node in ast.walk(outer)
-    }
+    late = _inside(tree, lambda node: isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
+    typing = _inside(tree, _is_type_checking)
     for node in ast.walk(tree):
-        eager = id(node) not in lazy
+        when: Literal["import", "call", "typing"]
+        when = "typing" if id(node) in typing else "call" if id(node) in late else "import"
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name, node.lineno, eager
+                yield Import(alias.name, node.lineno, when)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             prefix = ".".join([*base, *([node.module] if node.module else [])])
             for alias in node.names:
-                yield f"{prefix}.{alias.name}", node.lineno, eager
+                yield Import(f"{prefix}.{alias.name}", node.lineno, when)
+
+
+def _inside(tree: ast.AST, outer: Callable[[ast.AST], bool]) -> set[int]:
+    """The ids of all nodes below those that `outer` chooses."""
+    return {id(node) for top in ast.walk(tree) if outer(top) for node in ast.walk(top)}
 
 
 def _is_type_checking(node: ast.AST) -> bool:
