@@ -24,6 +24,7 @@ from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
 from pixelsnail_infer.export.emission.row import exported, write_row
 from pixelsnail_infer.export.emission.score import write_score
 from pixelsnail_infer.export.emission.step import write_step
+from pixelsnail_infer.export.plans import check_graph_plan
 from pixelsnail_infer.manifest import (
     METADATA_KEY,
     PART_KEY,
@@ -35,13 +36,15 @@ from pixelsnail_infer.manifest import (
     StateSpec,
     sibling_path,
 )
+from pixelsnail_infer.plan import DEFAULT_PLAN
 
 __all__ = ["Artifacts", "build_part", "staging_folder", "state_specs"]
 
 
-def build_part(compiled: Compiled, part: str, precision: str = "float32") -> GraphWriter:
-    """Write one graph: "step" or one of `manifest.PARTS`. `precision` float64 is for tests."""
-    writer = GraphWriter(part, precision)
+def build_part(compiled: Compiled, part: str) -> GraphWriter:
+    """Write one graph, "step" or one of `manifest.PARTS`. Raises `ModelError` for a plan that the writer lacks."""
+    check_graph_plan(compiled.plan)
+    writer = GraphWriter(part, compiled.plan.precision)
     program, layout, prologue = compiled.program, compiled.layout, compiled.prologue
     if part == "row":
         write_row(program, layout, prologue, writer)
@@ -54,11 +57,11 @@ def build_part(compiled: Compiled, part: str, precision: str = "float32") -> Gra
     return writer
 
 
-def state_specs(layout: Layout) -> tuple[StateSpec, ...]:
+def state_specs(layout: Layout, dtype: str = DEFAULT_PLAN.dtype) -> tuple[StateSpec, ...]:
     """The states as the manifest describes them."""
-    canvases = tuple(StateSpec(c.name, c.shape, "float32", c.border, c.name.split(".")[1], c.writer)
+    canvases = tuple(StateSpec(c.name, c.shape, dtype, c.border, c.name.split(".")[1], c.writer)
                      for c in layout.canvases)
-    return canvases + tuple(StateSpec(c.name, c.shape, "float32", 0.0, c.role, c.writer) for c in layout.caches)
+    return canvases + tuple(StateSpec(c.name, c.shape, dtype, 0.0, c.role, c.writer) for c in layout.caches)
 
 
 @contextmanager
@@ -116,12 +119,13 @@ class Artifacts:
         weights["step"] = writer.weights
         self.weights, self.step = weights, writer.model({})
         program, prologue = self.compiled.program, self.compiled.prologue
+        dtype = manifest.plan.dtype
         width = max(1, sum(_count(node.channels) for node in exported(program, self.compiled.layout.stacks)))
-        specs = tuple(PrologueSpec(prologue.name(n), tuple(prologue.shape(n)), prologue.dtype(n, "float32"))
+        specs = tuple(PrologueSpec(prologue.name(n), tuple(prologue.shape(n)), prologue.dtype(n, dtype))
                       for n in prologue.crossing)
         parameters = replace(manifest.parameters, per_image=weights.get("prologue", 0), per_row=weights["row"],
                              per_step=weights["step"])
-        filled = replace(manifest, files=files, states=state_specs(self.compiled.layout), prologue=specs,
+        filled = replace(manifest, files=files, states=state_specs(self.compiled.layout, dtype), prologue=specs,
                          row_result=RowResultSpec(width), parameters=parameters)
         return self.describe(filled)
 

@@ -21,6 +21,7 @@ from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.lowering.lower import lower
 from pixelsnail_infer.export.tracing.fresh import fresh_copy
 from pixelsnail_infer.export.tracing.trace import InputSpec, trace_model
+from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 
 __all__ = ["Compiled", "compile_model"]
 
@@ -34,15 +35,17 @@ class Compiled:
     layout: Layout
     prologue: Prologue
     distribution: Distribution
+    plan: Plan
 
 
 def compile_model(module: torch.nn.Module, forward: Callable[..., torch.Tensor], inputs: tuple[InputSpec, ...],
-                  shape: tuple[int, int], distribution: Distribution | None = None) -> Compiled:
+                  shape: tuple[int, int], distribution: Distribution | None = None,
+                  plan: Plan = DEFAULT_PLAN) -> Compiled:
     """Stage `forward(module, pixels, *conditions)`; `inputs[0]` is the pixels. The module is not touched.
 
-    Without a `distribution` the pixels are codes, and the output their logits. Traced in float64, so that folded
-    constants carry no rounding of their own. Raises `NotCausalError`, `UnsupportedOpError`, and `ModelError` where the
-    output does not suit the distribution.
+    Without a `distribution` the pixels are codes, and the output their logits. Traced in float64 whatever the
+    precision of the `plan`, so that folded constants carry no rounding of their own. Raises `NotCausalError`,
+    `UnsupportedOpError`, and `ModelError` where the output does not suit the distribution.
     """
     law = distribution or _categorical(inputs[0])
     traced = fresh_copy(module, torch.float64)
@@ -57,7 +60,7 @@ def compile_model(module: torch.nn.Module, forward: Callable[..., torch.Tensor],
     regroup_sums(program)
     centre_borders(program)
     kept = kept_values(program)
-    return Compiled(program, kept, lay_out(program, kept), prologue, law)
+    return Compiled(program, kept, lay_out(program, kept), prologue, law, plan)
 
 
 def _categorical(pixels: InputSpec) -> Distribution:

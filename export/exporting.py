@@ -16,6 +16,7 @@ from pixelsnail_infer import __version__
 from pixelsnail_infer.distributions import Categorical, Distribution, specs_of
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.artifacts import Artifacts, staging_folder
+from pixelsnail_infer.export.plans import check_prior_plan
 from pixelsnail_infer.export.proofs.reference import Reference
 from pixelsnail_infer.export.proofs.verify import Check, verify_before, verify_files
 from pixelsnail_infer.export.source.declared import Conditions, condition_specs
@@ -34,6 +35,7 @@ from pixelsnail_infer.manifest import (
     RowResultSpec,
 )
 from pixelsnail_infer.noise import NOISE_VERSION
+from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime import load
 
 __all__ = ["Exported", "export_model", "module_sha256"]
@@ -63,6 +65,7 @@ def export_model(
     config: dict[str, Any] | None = None,
     checkpoint_sha256: str | None = None,
     notes: Sequence[str] = (),
+    plan: Plan = DEFAULT_PLAN,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported:
     """Export a causal model and verify it; `target` is the step file, its siblings lie beside it.
@@ -73,7 +76,7 @@ def export_model(
     taken. The default is `module(pixels, **conditions)`. `conditions`, a dict of tensors there, are declared here by
     name: `{"label": "class:10", "condition": "codes:32x32:512", "style": "vector:512", "depth": "map:1x32x32"}`, or as
     `ConditionSpec`s. Classes and codes are int64 `[B]` and `[B, h, w]`, vectors and maps float `[B, n]` and `[B, C, h,
-    w]`. `say` hears what is going on.
+    w]`. `plan` says how the graphs compute; `say` hears what is going on.
 
     The module is copied and never changed. Nothing is left behind when anything fails. Verification needs ONNX Runtime.
     Not for several threads at once: while it works, PyTorch's default dtype is another at times.
@@ -81,6 +84,7 @@ def export_model(
     Raises `NotCausalError`, `UnsupportedOpError`, `ModelError`, `VerificationError`, or `PixelsnailError` when the
     files cannot be written.
     """
+    check_prior_plan(plan)
     target, module, law, shape = Path(target), unwrapped(module), _distribution(levels, distribution), _canvas(shape)
     specs = condition_specs(conditions)
     call = Forward(forward)
@@ -88,12 +92,13 @@ def export_model(
     forget_fakes(module)
     with staging_folder(target) as folder:
         reference = Reference(module, call, shape, law, specs)
-        compiled, checks = staged(module, call, reference, say)
+        compiled, checks = staged(module, call, reference, say, plan)
         checks += verify_before(compiled, reference, say)
         artifacts = Artifacts(compiled, folder, target.name)
         say("writing the graphs")
         said = (*notes, *([call.picked] if call.picked else ()))
-        manifest = artifacts.write(_manifest(module, law, shape, specs, family, config, checkpoint_sha256, said))
+        manifest = artifacts.write(
+            _manifest(module, law, shape, specs, plan, family, config, checkpoint_sha256, said))
         with load(artifacts.path) as sampler:
             checks += verify_files(sampler, reference, say)
         manifest = artifacts.describe(replace(manifest, verification=_report(checks)))
@@ -127,8 +132,8 @@ def _positive(value: Any) -> bool:
 
 
 def _manifest(module: torch.nn.Module, law: Distribution, shape: tuple[int, int],
-              conditions: Sequence[ConditionSpec], family: str, config: dict[str, Any] | None, sha256: str | None,
-              notes: Sequence[str]) -> Manifest:
+              conditions: Sequence[ConditionSpec], plan: Plan, family: str, config: dict[str, Any] | None,
+              sha256: str | None, notes: Sequence[str]) -> Manifest:
     """The manifest as far as it is known before the files are."""
     total = sum(p.numel() for p in module.parameters())
     pending = dict.fromkeys(("row", "prologue") if conditions else ("row",), FileSpec("0" * 64, 1))
@@ -137,8 +142,8 @@ def _manifest(module: torch.nn.Module, law: Distribution, shape: tuple[int, int]
         kind="prior", model=ModelSpec(family, config or {}), pixel=pixel,
         shape=(int(shape[0]), int(shape[1])), conditions=tuple(conditions), prologue=(), states=(),
         row_result=RowResultSpec(1), distribution=spec,
-        noise=NoiseSpec(NOISE_VERSION, law.noise_width), schedule="raster", target="generic", precision="float32",
-        files=pending, checkpoint=CheckpointSpec(sha256 or module_sha256(module)),
+        noise=NoiseSpec(NOISE_VERSION, law.noise_width), schedule=plan.schedule, target=plan.target,
+        precision=plan.precision, files=pending, checkpoint=CheckpointSpec(sha256 or module_sha256(module)),
         parameters=ParameterSpec(total, 0, 0, 0),
         versions={"pixelsnail_infer": __version__, "torch": str(torch.__version__), "onnx": onnx.__version__},
         notes=(ZERO_TAPS, *notes))

@@ -13,6 +13,7 @@ from pixelsnail_infer.checks import EXPORT_AGAIN, among, at_least, sizes
 from pixelsnail_infer.document import read_document, write_document
 from pixelsnail_infer.errors import ManifestError
 from pixelsnail_infer.manifest import FORMAT_VERSION, CheckpointSpec, ModelSpec
+from pixelsnail_infer.plan import KNOWN, Plan
 
 __all__ = ["CODEC_KINDS", "IMAGE", "CodecManifest", "CodesSpec", "ImageSpec"]
 
@@ -78,7 +79,7 @@ class CodecManifest:
     def __post_init__(self) -> None:
         among(self.format_version, (FORMAT_VERSION,), "format_version")
         among(self.kind, CODEC_KINDS, "kind")
-        among(self.precision, ("float32",), "precision")
+        among(self.precision, KNOWN["precision"], "precision")
         at_least(self.parameters, 0, "parameters")
         if not self.codes:
             raise ManifestError(f"codes is empty, expected one level at least; {EXPORT_AGAIN}.")
@@ -87,6 +88,11 @@ class CodecManifest:
         areas = [spec.shape[0] * spec.shape[1] for spec in self.codes]
         if areas != sorted(areas):
             raise ManifestError(f"codes has a finer grid before a coarser one; {EXPORT_AGAIN}.")
+
+    @property
+    def plan(self) -> Plan:
+        """The precision as a plan; whole images have no schedule, and no target of their own yet."""
+        return Plan(precision=self.precision)
 
     def to_json(self) -> str:
         """The manifest as JSON text; `CodecManifest.from_json` of it is equal to this object."""

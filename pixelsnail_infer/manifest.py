@@ -15,6 +15,7 @@ from typing import Any
 from pixelsnail_infer.checks import EXPORT_AGAIN, among, at_least, prefix, sha256, sizes
 from pixelsnail_infer.document import read_document, write_document
 from pixelsnail_infer.errors import ManifestError
+from pixelsnail_infer.plan import KNOWN, Plan
 
 FORMAT_VERSION = 1
 METADATA_KEY = "pixelsnail_infer.manifest"
@@ -223,9 +224,8 @@ class Manifest:
     def __post_init__(self) -> None:
         among(self.format_version, (FORMAT_VERSION,), "format_version")
         among(self.kind, ("prior",), "kind")
-        among(self.schedule, ("raster",), "schedule")
-        among(self.target, ("generic",), "target")
-        among(self.precision, ("float32",), "precision")
+        for name, known in KNOWN.items():
+            among(getattr(self, name), known, name)
         sizes(self.shape, 2, "shape")
         among(self.distribution.kind, _DISTRIBUTIONS[self.pixel.kind], f"distribution.kind of {self.pixel.kind}")
         width, what = _noise_width(self.pixel, self.distribution)
@@ -251,6 +251,11 @@ class Manifest:
     def width(self) -> int:
         """Columns, W."""
         return self.shape[1]
+
+    @property
+    def plan(self) -> Plan:
+        """Schedule, target and precision as one value."""
+        return Plan(schedule=self.schedule, target=self.target, precision=self.precision)
 
     @property
     def levels(self) -> int:

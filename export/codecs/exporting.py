@@ -21,8 +21,10 @@ from pixelsnail_infer.export.codecs.graph import build_graph, weights
 from pixelsnail_infer.export.codecs.parts import FirstStageModule
 from pixelsnail_infer.export.codecs.verify import CodecReference, verify_decoder, verify_encoder
 from pixelsnail_infer.export.exporting import module_sha256
+from pixelsnail_infer.export.plans import check_codec_plan
 from pixelsnail_infer.export.proofs.verify import Check
 from pixelsnail_infer.manifest import METADATA_KEY, CheckpointSpec, ModelSpec
+from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime import load_decoder, load_encoder
 
 __all__ = ["ExportedCodec", "export_codec", "verify_codec"]
@@ -46,17 +48,20 @@ def export_codec(
     config: dict[str, Any] | None = None,
     checkpoint_sha256: str | None = None,
     notes: Sequence[str] = (),
+    plan: Plan = DEFAULT_PLAN,
     say: Callable[[str], None] = lambda line: None,
 ) -> ExportedCodec:
     """Export the `kind` "decoder" or "encoder" of a first stage to the file `target`, and verify it.
 
     `module` is a `VqVae` or a `FirstStage` of `pixelsnail_infer.models`, or any module with the members that
-    `export/codecs/parts.py` names in `FirstStageModule`. It is copied and never changed; `say` hears what is going on.
-    Nothing is left behind when anything fails. Verification needs ONNX Runtime.
+    `export/codecs/parts.py` names in `FirstStageModule`. It is copied and never changed. `plan` says how the graph
+    computes (only its precision is recorded); `say` hears what is going on. Nothing is left behind when
+    anything fails. Verification needs ONNX Runtime.
 
     Raises `ModelError` when PyTorch cannot export the module or it is too large for one file, `VerificationError`, or
     `PixelsnailError` when the file cannot be written.
     """
+    check_codec_plan(plan)
     target, first = Path(target), as_first_stage(module)
     if kind not in CODEC_KINDS:
         raise ModelError(f"kind is {kind!r}, expected one of {', '.join(CODEC_KINDS)}.")
@@ -67,7 +72,7 @@ def export_codec(
         graph = build_graph(module, kind)
         manifest = CodecManifest(
             kind=kind, model=ModelSpec(family, config or {}), image=first.config.image, codes=first.config.codes,
-            precision="float32", checkpoint=CheckpointSpec(checkpoint_sha256 or module_sha256(module)),
+            precision=plan.precision, checkpoint=CheckpointSpec(checkpoint_sha256 or module_sha256(module)),
             parameters=weights(graph), versions=_versions(), notes=tuple(notes))
         _save(graph, manifest, path)
         checks = verify_codec(path, kind, reference, say)

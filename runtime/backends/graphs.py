@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pixelsnail_infer.runtime.backends.plans import check_plan
 from pixelsnail_infer.runtime.backends.protocol import Backend, Graph
 from pixelsnail_infer.runtime.backends.signature import check_signature, signature
 from pixelsnail_infer.runtime.files.model_files import ModelFiles
@@ -16,9 +17,13 @@ class Graphs(Protocol):
 
 
 class GraphSet:
-    """Loaded graphs by part; a part is loaded and checked against the manifest when it is first asked for."""
+    """Loaded graphs by part; a part is loaded and checked against the manifest when it is first asked for.
+
+    Raises `BackendError` when the backend cannot run the plan that they were exported with.
+    """
 
     def __init__(self, files: ModelFiles, backend: Backend) -> None:
+        check_plan(files.manifest.plan, backend, files.open("step").name)
         self._files = files
         self._backend = backend
         self._loaded: dict[str, Graph] = {}

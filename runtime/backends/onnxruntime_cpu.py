@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import BackendError, GraphFileError
+from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, TensorInfo
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
@@ -28,6 +29,7 @@ class CpuBackend:
     """
 
     device = "cpu"
+    plans: tuple[Plan, ...] = (DEFAULT_PLAN,)
     providers: tuple[Any, ...] = ("CPUExecutionProvider",)
 
     def __init__(self, threads: int | None = None) -> None:

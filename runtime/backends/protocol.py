@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from pixelsnail_infer.plan import Plan
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
 
@@ -63,6 +64,11 @@ class Backend(Protocol):
 
     @property
     def device(self) -> str: ...
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """What it can run: schedules, targets and precisions that go together."""
+        ...
 
     def load(self, file: GraphFile) -> Graph:
         """Load a checked file. Raises `GraphFileError` when the engine refuses it."""

@@ -33,7 +33,7 @@ def signature(manifest: Manifest, part: str) -> Signature:
     numbers, pixel, dtype = distribution.parameters, distribution.pixel_shape, distribution.dtype
     prologue: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.prologue}
     states: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.states}
-    row_result = ("float32", (width, manifest.row_result.width))
+    row_result = (manifest.plan.dtype, (width, manifest.row_result.width))
     if part == "prologue":
         return Signature({item.name: (item.dtype, item.shape) for item in manifest.conditions}, prologue)
     if part == "score":

@@ -14,6 +14,7 @@ from pixelsnail_infer.codec import CODEC_KINDS, IMAGE, CodecManifest
 from pixelsnail_infer.errors import GraphFileError, ManifestError, RequestError
 from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime.backends import Backend, BoundGraph, Buffer, Graph, open_backend
+from pixelsnail_infer.runtime.backends.plans import check_plan
 from pixelsnail_infer.runtime.backends.signature import Signature, Tensors, check_signature
 from pixelsnail_infer.runtime.codecs.inputs import check_codes, check_image
 from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
@@ -178,6 +179,7 @@ def _open(
 ) -> tuple[CodecManifest, Backend, Graph]:
     file, manifest = read_codec(source, (kind,))
     backend = open_backend(device, threads)
+    check_plan(manifest.plan, backend, file.name)
     graph = backend.load(file)
     check_signature(graph, codec_signature(manifest), file.name)
     return manifest, backend, graph

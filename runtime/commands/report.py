@@ -73,7 +73,7 @@ def _model(manifest: Manifest) -> Iterator[str]:
     yield f"  parameters  {parameters.total:,}, read per image {parameters.per_image:,}, per row " + (
         f"{parameters.per_row:,}, per step {parameters.per_step:,}"
     )
-    yield f"  schedule    {manifest.schedule}, target {manifest.target}, precision {manifest.precision}"
+    yield "  schedule    " + str(manifest.plan).removeprefix("schedule ")
     yield f"  draw        {_distribution(manifest)}, noise version {manifest.noise.version}"
     yield from _origin(manifest)
 

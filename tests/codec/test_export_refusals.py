@@ -11,12 +11,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from pixelsnail_infer.errors import GraphFileError, PixelsnailError, VerificationError
+from pixelsnail_infer.errors import GraphFileError, ModelError, PixelsnailError, VerificationError
 from pixelsnail_infer.export import export_codec
 from pixelsnail_infer.export.codecs import exporting as codec
 from pixelsnail_infer.export.codecs import verify as codec_verify
 from pixelsnail_infer.export.codecs.verify import CodecReference
 from pixelsnail_infer.export.proofs.verify import Check
+from pixelsnail_infer.plan import Plan
 
 from .networks import STAGE, TWO, build
 
@@ -166,3 +167,13 @@ def test_pytorchs_own_rounding_is_measured() -> None:
         rounded, precise = model.decode(codes), build(STAGE).double().decode(codes)
     assert reference.decoding_noise() == pytest.approx(float((rounded - precise).abs().max() / precise.std()))
     assert 0 < reference.decoding_noise() < 1e-4 and 0 < reference.encoding_noise() < 1e-4
+
+
+@pytest.mark.parametrize("plan, says", [
+    (Plan(schedule="wavefront"), "has no schedule 'wavefront', only 'raster'"),
+    (Plan(precision="float64"), "has no precision 'float64', only 'float32'"),
+])
+def test_a_plan_that_codecs_lack(plan: Plan, says: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"the export of decoders and encoders {says}"):
+        export_codec(build(TWO), tmp_path / "out.onnx", plan=plan)
+    assert list(tmp_path.iterdir()) == []

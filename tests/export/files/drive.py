@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.export.artifacts import build_part, state_specs
 from pixelsnail_infer.export.compile import Compiled
+from pixelsnail_infer.plan import Plan
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -30,7 +31,8 @@ class Driver:
         if part not in self.sessions:
             options = ort.SessionOptions()
             options.intra_op_num_threads, options.log_severity_level = 1, 3
-            model = build_part(self.compiled, part, self.precision).model({}).SerializeToString()
+            compiled = replace(self.compiled, plan=Plan(precision=self.precision))
+            model = build_part(compiled, part).model({}).SerializeToString()
             self.sessions[part] = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         session, feeds = self.sessions[part], {**self.held, **given}
         wanted = {item.name: feeds[item.name] for item in session.get_inputs()}

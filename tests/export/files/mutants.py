@@ -40,8 +40,8 @@ def change_graph(patch: Patch, part: str, edit: Edit) -> None:
     """One graph is written as always, then edited."""
     build_part = artifacts.build_part
 
-    def broken(compiled: Compiled, name: str, precision: str = "float32") -> GraphWriter:
-        writer = build_part(compiled, name, precision)
+    def broken(compiled: Compiled, name: str) -> GraphWriter:
+        writer = build_part(compiled, name)
         if name == part:
             edit(writer)
         return writer
@@ -147,7 +147,7 @@ def without_taps(part: str, above: bool) -> Callable[[Patch], None]:
     def install(patch: Patch) -> None:
         build_part = artifacts.build_part
 
-        def broken(compiled: Compiled, name: str, precision: str = "float32") -> GraphWriter:
+        def broken(compiled: Compiled, name: str) -> GraphWriter:
             network = compiled.program.order
             kept = [(n, n.attrs) for n in network if n.op in ("linear", "lookup") and n.frame is not None]
             if name == part:
@@ -155,7 +155,7 @@ def without_taps(part: str, above: bool) -> Callable[[Patch], None]:
                     offset = next((o for o in attrs["taps"] if (o[0] < 0) == above and o != (0, 0)), None)
                     if offset is not None:
                         node.attrs = {**attrs, "taps": {**attrs["taps"], offset: 0 * attrs["taps"][offset]}}
-            writer = build_part(compiled, name, precision)
+            writer = build_part(compiled, name)
             for node, attrs in kept:
                 node.attrs = attrs
             return writer
@@ -169,8 +169,8 @@ def initial(role: str, value: float) -> Callable[[Patch], None]:
     def install(patch: Patch) -> None:
         specs = artifacts.state_specs
 
-        def changed(layout: Any) -> Any:
-            found = specs(layout)
+        def changed(*args: Any) -> Any:
+            found = specs(*args)
             assert any(spec.role == role and spec.initial != value for spec in found)
             return tuple(replace(spec, initial=value) if spec.role == role else spec for spec in found)
 
