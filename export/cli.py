@@ -6,18 +6,14 @@ import argparse
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pixelsnail_infer import __version__
-from pixelsnail_infer.checkpoints import load_checkpoint
-from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.errors import PixelsnailError
-from pixelsnail_infer.export.codecs.command import export_part
-from pixelsnail_infer.export.exporting import export_model
-from pixelsnail_infer.export.report import checks_table, files_table, stages_table
-from pixelsnail_infer.export.source.checkpoint_options import add_checkpoint_options, checkpoint_options
-from pixelsnail_infer.export.source.option_scope import refuse_idle_options
-from pixelsnail_infer.export.source.source_model import SourceModel, describe, own_model, recognised_model
+from pixelsnail_infer.export.from_checkpoint import export_checkpoint
+from pixelsnail_infer.export.report import report
+from pixelsnail_infer.export.source.arguments import add_options, given_options
+from pixelsnail_infer.export.source.options import ExportOptions
 
 __all__ = ["main"]
 
@@ -52,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     parser.add_argument("--traceback", action="store_true", help="on failure, also print where in the code it failed")
     parser.add_argument("--version", action="version", version=f"export-model {__version__}")
-    add_checkpoint_options(parser)
+    add_options(parser, ExportOptions)
     args = parser.parse_args(argv)
     if not args.output.endswith(".onnx"):
         parser.error(f"OUT.onnx is {args.output!r}; its name must end in .onnx")
@@ -76,31 +72,12 @@ def _export(args: argparse.Namespace) -> None:
         if not args.quiet:
             print(f"[{time.monotonic() - started:6.1f} s] {line}", file=sys.stderr, flush=True)
 
-    say(f"reading {args.checkpoint}")
-    if args.own_model is not None:
-        with own_model(args) as source:
-            _export_source(source, args, say)
-        return
-    checkpoint = load_checkpoint(args.checkpoint, options=checkpoint_options(args))
-    refuse_idle_options(args, checkpoint, bundle_prefix(args.checkpoint) is not None)
-    if not export_part(checkpoint, args, say):
-        _export_source(recognised_model(checkpoint, args.round), args, say)
-
-
-def _export_source(source: SourceModel, args: argparse.Namespace, say: Callable[[str], None]) -> None:
     def out(text: str) -> None:
         if not args.quiet:
             print(text)
 
-    out("\n".join(describe(source)))
-    result = export_model(
-        source.module, args.output, distribution=source.distribution, shape=source.shape, conditions=source.conditions,
-        family=source.family, config=source.config, checkpoint_sha256=source.sha256, notes=source.findings, say=say)
-    for note in result.manifest.notes[len(source.findings) + 1:]:  # what was seen of the network as it ran
-        out(f"  {note}")
-    out(stages_table(result.manifest))
-    out(checks_table(result.checks))
-    out(files_table(result.files))
+    result = export_checkpoint(args.checkpoint, args.output, say=say, found=out, **given_options(args, ExportOptions))
+    out(report(result))
     say("done")
 
 

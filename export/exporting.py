@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pixelsnail_infer import __version__
 from pixelsnail_infer.distributions import Categorical, Distribution, specs_of
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.artifacts import Artifacts, staging_folder
+from pixelsnail_infer.export.exported import Exported
 from pixelsnail_infer.export.plans import check_prior_plan
 from pixelsnail_infer.export.proofs.reference import Reference
 from pixelsnail_infer.export.proofs.verify import Check, verify_before, verify_files
@@ -38,18 +39,9 @@ from pixelsnail_infer.noise import NOISE_VERSION
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime import load
 
-__all__ = ["Exported", "export_model", "module_sha256"]
+__all__ = ["export_model", "module_sha256"]
 
 ZERO_TAPS = "Taps that are zero in this checkpoint were left out; another checkpoint of the architecture may have more."
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What an export wrote: the manifest, the files (step first) and the proofs."""
-
-    manifest: Manifest
-    files: tuple[Path, ...]
-    checks: tuple[Check, ...]
 
 
 def export_model(
@@ -67,7 +59,7 @@ def export_model(
     notes: Sequence[str] = (),
     plan: Plan = DEFAULT_PLAN,
     say: Callable[[str], None] = lambda line: None,
-) -> Exported:
+) -> Exported[Manifest]:
     """Export a causal model and verify it; `target` is the step file, its siblings lie beside it.
 
     Give `levels` for a model of codes, or a `distribution` (`LogisticMixture` for channels), and `shape`, (H, W).
@@ -96,14 +88,14 @@ def export_model(
         checks += verify_before(compiled, reference, say)
         artifacts = Artifacts(compiled, folder, target.name)
         say("writing the graphs")
-        said = (*notes, *([call.picked] if call.picked else ()))
+        seen = (call.picked,) if call.picked else ()
         manifest = artifacts.write(
-            _manifest(module, law, shape, specs, plan, family, config, checkpoint_sha256, said))
+            _manifest(module, law, shape, specs, plan, family, config, checkpoint_sha256, (*notes, *seen)))
         with load(artifacts.path) as sampler:
             checks += verify_files(sampler, reference, say)
         manifest = artifacts.describe(replace(manifest, verification=_report(checks)))
         files = artifacts.publish(target)
-    return Exported(manifest, tuple(files), tuple(checks))
+    return Exported(manifest, tuple(files), tuple(checks), seen)
 
 
 def _report(checks: Sequence[Check]) -> dict[str, Any]:

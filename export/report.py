@@ -1,14 +1,25 @@
-"""What the commands print: stages, proofs, files."""
+"""What the commands print of an export: what was seen, stages, proofs, files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from pixelsnail_infer.codec import CodecManifest
+from pixelsnail_infer.export.exported import Exported
 from pixelsnail_infer.export.proofs.verify import Check
 from pixelsnail_infer.manifest import Manifest
 
-__all__ = ["checks_table", "files_table", "stages_table"]
+__all__ = ["checks_table", "report"]
+
+
+def report(result: Exported[Manifest | CodecManifest]) -> str:
+    """The whole of what was written and proven."""
+    manifest = result.manifest
+    numbers = stages_table(manifest) if isinstance(manifest, Manifest) else \
+        f"parameters of the {manifest.kind}: {manifest.parameters:,}"
+    seen = [f"  {note}" for note in result.seen]
+    return "\n".join([*seen, numbers, checks_table(result.checks), files_table(result.files)])
 
 
 def stages_table(manifest: Manifest) -> str:

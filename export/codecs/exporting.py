@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pixelsnail_infer.export.artifacts import staging_folder
 from pixelsnail_infer.export.codecs.graph import build_graph, weights
 from pixelsnail_infer.export.codecs.parts import FirstStageModule
 from pixelsnail_infer.export.codecs.verify import CodecReference, verify_decoder, verify_encoder
+from pixelsnail_infer.export.exported import Exported
 from pixelsnail_infer.export.exporting import module_sha256
 from pixelsnail_infer.export.plans import check_codec_plan
 from pixelsnail_infer.export.proofs.verify import Check
@@ -27,16 +28,7 @@ from pixelsnail_infer.manifest import METADATA_KEY, CheckpointSpec, ModelSpec
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime import load_decoder, load_encoder
 
-__all__ = ["ExportedCodec", "export_codec", "verify_codec"]
-
-
-@dataclass(frozen=True, slots=True)
-class ExportedCodec:
-    """What an export of a decoder or an encoder wrote: the manifest, the one file, and the proofs."""
-
-    manifest: CodecManifest
-    file: Path
-    checks: tuple[Check, ...]
+__all__ = ["export_codec", "verify_codec"]
 
 
 def export_codec(
@@ -50,7 +42,7 @@ def export_codec(
     notes: Sequence[str] = (),
     plan: Plan = DEFAULT_PLAN,
     say: Callable[[str], None] = lambda line: None,
-) -> ExportedCodec:
+) -> Exported[CodecManifest]:
     """Export the `kind` "decoder" or "encoder" of a first stage to the file `target`, and verify it.
 
     `module` is a `VqVae` or a `FirstStage` of `pixelsnail_infer.models`, or any module with the members that
@@ -80,7 +72,7 @@ def export_codec(
         manifest = replace(manifest, verification=report)
         _save(graph, manifest, path)
         os.replace(path, target)
-    return ExportedCodec(manifest, target, tuple(checks))
+    return Exported(manifest, (target,), tuple(checks))
 
 
 def verify_codec(path: str | Path, kind: str, reference: CodecReference, say: Callable[[str], None],

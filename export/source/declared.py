@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 
+from pixelsnail_infer.checkpoints.option import sizes_of
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.manifest import ConditionSpec
 from pixelsnail_infer.runtime import Sampler
 
-__all__ = ["Conditions", "condition_specs", "declared_text", "named_condition", "sizes_of"]
+__all__ = ["EXPECTED", "Conditions", "condition_specs", "declared_text", "named_condition"]
 
 Conditions = Mapping[str, "str | ConditionSpec"] | Sequence[ConditionSpec]
 FORMS = {"class": "class:10", "codes": "codes:32x32:512", "vector": "vector:512", "map": "map:3x32x32"}
@@ -44,13 +45,6 @@ def named_condition(text: str) -> ConditionSpec:
     if not colon:
         raise ModelError(f"the condition {text!r} has no kind; expected NAME: and then one of {EXPECTED}.")
     return _checked(name, _declared(name, declaration))
-
-
-def sizes_of(text: str, count: int) -> tuple[int, ...] | None:
-    """`count` positive integers joined by x, such as 32x32; None where `text` is anything else."""
-    parts = text.lower().split("x")
-    right = len(parts) == count and all(p.isascii() and p.isdecimal() and 0 < int(p) < 1 << 31 for p in parts)
-    return tuple(int(part) for part in parts) if right else None
 
 
 def _declared(name: str, text: str) -> ConditionSpec:

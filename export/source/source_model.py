@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -15,13 +15,13 @@ from pixelsnail_infer.checkpoints import LoadedCheckpoint
 from pixelsnail_infer.checkpoints.fitting import load_into
 from pixelsnail_infer.distributions import Categorical, Distribution, LogisticMixture, distribution_of
 from pixelsnail_infer.errors import PixelsnailError
-from pixelsnail_infer.export.source.checkpoint_options import canvas, conditions_of, law_of
-from pixelsnail_infer.export.source.declared import condition_specs, named_condition, sizes_of
+from pixelsnail_infer.export.source.families import conditions_of, law_of
 from pixelsnail_infer.export.source.option_scope import refuse_beside_own_model
-from pixelsnail_infer.export.source.user_model import model_arguments, user_model
+from pixelsnail_infer.export.source.options import SourceOptions
+from pixelsnail_infer.export.source.user_model import user_model
 from pixelsnail_infer.manifest import ConditionSpec, Manifest
 
-__all__ = ["SourceModel", "describe", "listed", "plain_config", "own_model", "recognised_model"]
+__all__ = ["SourceModel", "as_exported", "describe", "listed", "plain_config", "own_model", "recognised_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,57 +53,52 @@ def plain_config(config: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def own_model(args: argparse.Namespace, manifest: Manifest | None = None) -> Iterator[SourceModel]:
-    """The user's own class with the checkpoint's weights; its code runs within the context only.
+def own_model(path: str | os.PathLike[str], options: SourceOptions) -> Iterator[SourceModel]:
+    """The user's own class, `options.model`, with the weights of `path`; its code runs within the context only.
 
-    What is not given is taken from the `manifest` of its export, where there is one, else asked for. Raises
-    `PixelsnailError`, `ModelError` or `CheckpointError`.
+    Raises `PixelsnailError`, `ModelError` or `CheckpointError`.
     """
-    refuse_beside_own_model(args)
-    law, shape = _law(args), canvas(args)
-    specs = condition_specs([named_condition(text) for text in args.condition or ()])
-    if manifest is not None:
-        law, shape, specs = _as_exported(args, manifest, law, shape, specs)
-    missing = [what for what, given in (("--levels N (codes) or --mixture N_MIXxCHANNELS (images)", law),
-                                        ("--shape HxW", shape)) if given is None]
+    assert options.model is not None
+    refuse_beside_own_model(options)
+    law, shape = _law(options), options.shape
+    missing = [what for what, value in (("--levels N (codes) or --mixture N_MIXxCHANNELS (images)", law),
+                                        ("--shape HxW", shape)) if value is None]
     if law is None or shape is None:
         raise PixelsnailError(f"--model needs {' and '.join(missing)} as well: a class does not tell what it draws.")
-    arguments, findings = model_arguments(args.model_args), list[str]()
-    with user_model(args.own_model, arguments) as module:
-        sha256 = load_into(module, args.checkpoint, findings)
-        name = args.own_model.replace("\\", "/").rpartition("/")[2]
-        yield SourceModel(name, module, law, shape, specs, "custom", {"model": name, "arguments": arguments}, sha256,
-                          tuple(findings))
+    arguments, findings = options.model_args or {}, list[str]()
+    with user_model(options.model, arguments) as module:
+        sha256 = load_into(module, path, findings)
+        name = options.model.replace("\\", "/").rpartition("/")[2]
+        yield SourceModel(name, module, law, shape, options.condition or (), "custom",
+                          {"model": name, "arguments": arguments}, sha256, tuple(findings))
 
 
-def _law(args: argparse.Namespace) -> Distribution | None:
-    """`--levels` or `--mixture`."""
-    if args.levels is not None and args.mixture is not None:
+def as_exported(options: SourceOptions, manifest: Manifest, name: str) -> SourceOptions:
+    """With what the manifest of `name`, an export of the user's own class, tells. Raises `PixelsnailError` where an
+    option says something else."""
+    law = distribution_of(manifest)
+    for what, value, there in (("--levels or --mixture", _law(options), law),
+                               ("--shape", options.shape, manifest.shape),
+                               ("--condition", options.condition, manifest.conditions)):
+        if value is not None and value != there:
+            raise PixelsnailError(f"{what} says {value}, but {name} was exported with {there}; leave it out.")
+    mixture = (law.n_mix, law.channels) if isinstance(law, LogisticMixture) else None
+    return replace(options, levels=None if mixture else manifest.levels, mixture=mixture, shape=manifest.shape,
+                   round=bool(manifest.distribution.round), condition=manifest.conditions)
+
+
+def _law(options: SourceOptions) -> Distribution | None:
+    """Of `levels` or `mixture`."""
+    if options.levels is not None and options.mixture is not None:
         raise PixelsnailError("--levels is for codes and --mixture for images; give one of the two.")
-    if args.levels is not None:
-        if args.levels < 1:
-            raise PixelsnailError(f"--levels is {args.levels}, expected the number of codes, 1 or more.")
-        if args.round:
+    if options.levels is not None:
+        if options.round:
             raise PixelsnailError("--round is for images (--mixture); codes are whole numbers already.")
-        return Categorical(args.levels)
-    if args.mixture is None:
+        return Categorical(options.levels)
+    if options.mixture is None:
         return None
-    sizes = sizes_of(args.mixture, 2)
-    if sizes is None or sizes[1] not in (1, 3):
-        raise PixelsnailError(f"--mixture is {args.mixture!r}, expected logistics x channels, such as 10x3 for colour "
-                              "or 10x1 for grey.")
-    return LogisticMixture(n_mix=sizes[0], channels=sizes[1], round=args.round)
-
-
-def _as_exported(args: argparse.Namespace, manifest: Manifest, law: Distribution | None, shape: tuple[int, int] | None,
-                 specs: tuple[ConditionSpec, ...]) -> tuple[Distribution, tuple[int, int], tuple[ConditionSpec, ...]]:
-    """What the manifest says; options that say something else are refused."""
-    exported = distribution_of(manifest)
-    for flag, given, there in (("--levels or --mixture", law, exported), ("--shape", shape, manifest.shape),
-                               ("--condition", specs or None, manifest.conditions)):
-        if given is not None and given != there:
-            raise PixelsnailError(f"{flag} says {given}, but {args.model} was exported with {there}; leave it out.")
-    return exported, manifest.shape, manifest.conditions
+    n_mix, channels = options.mixture
+    return LogisticMixture(n_mix=n_mix, channels=channels, round=options.round)
 
 
 def describe(source: SourceModel) -> list[str]:

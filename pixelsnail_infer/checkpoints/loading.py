@@ -56,7 +56,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, options: CheckpointOptions 
             options.arch,
             ema=not options.no_ema,
             shape=options.shape,
-            nonlinearity=options.nonlinearity,
+            nonlinearity=options.nonlinearity or "elu",
             condition_kind=options.condition_kind,
         )
     findings: list[str] = []

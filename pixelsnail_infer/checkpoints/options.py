@@ -1,44 +1,62 @@
-"""What a checkpoint cannot tell about itself."""
+"""What a checkpoint cannot tell about itself. A new option is a field here: the commands have it then, and Python."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CheckpointOptions"]
+from pixelsnail_infer.checkpoints.option import canvas, option, path, switch, whole, yes_or_no
+
+__all__ = ["CODEC", "GENERAL", "IMAGE", "IMAGE_FAMILIES", "PRIOR", "CheckpointOptions"]
+
+GENERAL = "what the checkpoint may not say"
+PRIOR = "VQ priors"
+CODEC = "VQ-VAEs and VQ first stages"
+IMAGE = "models of images"
+IMAGE_FAMILIES = ("pixelsnail", "pixel-models")
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointOptions:
     """What the file cannot tell; the defaults are those of the public code. Each family reads what concerns it."""
 
-    shape: tuple[int, int] | None = None
-    """(H, W) that the caller wants, compared with the file; needed only if the file does not tell. Of decoders and
-    encoders the image's, which no file tells; None takes the usual one."""
-    n_head: int | None = None
-    """Attention heads; None takes what the file's args name, or what the public code has."""
-    elu_inplace: bool = False
-    """VQ priors: trained before July 2020, so residuals add ELU(x)."""
-    upsample: int | None = None
-    """VQ priors: how many times finer the codes are than the condition codes; None is 2."""
-    no_condition: bool = False
-    """VQ priors: leave the condition out although its weights are in the file."""
-    arch: str | None = None
-    """The original PixelSNAIL: its published name; None takes what the file's args name."""
-    condition_kind: Literal["label", "vector"] | None = None
-    """Whether classes are given by number, or as a weight for each; None takes the file's, or the family's usual."""
-    approximate: Literal["first-position"] | None = None
-    """pixel_models: export although position 0 leaks, with a position 0 that attends to nothing."""
-    ema_file: str | os.PathLike[str] | None = None
-    """pixel_models: the optimizer's state, whose averages replace the weights."""
-    bits: int | None = None
-    """pixel_models: bits of a colour value; None is 8."""
-    unsafe_pickle: bool = False
-    """Conditional PixelCNN: unpickle a whole module, which runs whatever the file says. Only for files you made."""
-    no_ema: bool = False
-    """TensorFlow checkpoints: take the bare variables instead of their moving averages."""
-    nonlinearity: Literal["elu", "relu"] = "elu"
-    """TensorFlow checkpoints: which of the two that look alike in the file."""
-    relu_inplace: bool | None = None
-    """VQ-VAEs: whether residual blocks add ReLU(x), as an in-place ReLU makes them; None takes what is usual."""
+    shape: tuple[int, int] | None = option(
+        None, "the canvas, rows and columns: needed where the file does not tell, else a check", GENERAL, canvas,
+        metavar="HxW")
+    n_head: int | None = option(
+        None, "attention heads (default: the file's, else the public code's)", GENERAL, whole,
+        families=("vq-prior", "pixel-models"))
+    condition_kind: Literal["label", "vector"] | None = option(
+        None, "classes by number, or a weight for each, so that classes can be mixed (default: the file's, or the "
+        "family's usual)", GENERAL, choices=("label", "vector"), families=(*IMAGE_FAMILIES, "pixelcnn"))
+    elu_inplace: bool = option(
+        False, "the model was trained with in-place ELU, as files from before July 2020 were: residuals add ELU(x)",
+        PRIOR, switch, families=("vq-prior",))
+    upsample: int | None = option(
+        None, "factor from the condition's grid to the canvas (default 2)", PRIOR, whole, families=("vq-prior",))
+    no_condition: bool = option(
+        False, "leave the condition out although the file has weights for it", PRIOR, switch, families=("vq-prior",))
+    relu_inplace: bool | None = option(
+        None, "VQ-VAEs: whether they were trained with in-place ReLU, as files from before January 2021 and the audio "
+        "code's were (default: what is usual)", CODEC, yes_or_no, choices=("yes", "no"), families=("vq-vae",))
+    arch: str | None = option(
+        None, "which published PixelSNAIL a TensorFlow checkpoint is: h12_noup_smallkey, h8_noup_smallkey, "
+        "h12_pool2_smallkey or h6_shift", IMAGE, families=("pixelsnail",), metavar="NAME")
+    no_ema: bool = option(
+        False, "TensorFlow checkpoints: the bare variables instead of their moving averages", IMAGE, switch,
+        families=("pixelsnail",))
+    nonlinearity: Literal["elu", "relu"] | None = option(
+        None, "TensorFlow checkpoints: which of the two, that look alike in the file (default elu)", IMAGE,
+        choices=("elu", "relu"), families=("pixelsnail",))
+    ema: str | None = option(
+        None, "pixel_models: the side file whose averages replace the weights", IMAGE, path,
+        families=("pixel-models",), metavar="FILE")
+    approximate: Literal["first-position"] | None = option(
+        None, "pixel_models: its position 0 averages all positions, which no exact step can; let it attend to nothing "
+        "instead", IMAGE, choices=("first-position",), families=("pixel-models",))
+    bits: int | None = option(
+        None, "pixel_models: bits of a colour value that it was trained with (8, the only number that is supported; "
+        "the public script's default is 4)", IMAGE, whole, families=("pixel-models",))
+    unsafe_pickle: bool = option(
+        False, "PixelCNN saved as a whole module: unpickle it, which RUNS WHATEVER THE FILE SAYS; only for files that "
+        "you made", IMAGE, switch, families=("pixelcnn",))

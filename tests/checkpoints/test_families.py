@@ -155,7 +155,7 @@ def test_kamen_averages(write: Write, tmp_path: Path) -> None:
     entries = {i: {"step": 1, "ema": average} for i, average in enumerate(averages)}
     side = tmp_path / "optim_checkpoint.pt"
     torch.save({"state": entries, "param_groups": [{"lr": 1.0, "params": list(entries)}]}, side)
-    options = replace(APPROXIMATE, ema_file=side)
+    options = replace(APPROXIMATE, ema=side)
     loaded = load_checkpoint(write(content), options=options)
     for ours, average in zip(loaded.module.parameters(), averages, strict=True):
         assert torch.equal(ours, average)

@@ -13,7 +13,7 @@ import torch
 
 from pixelsnail_infer.codec import CodecManifest
 from pixelsnail_infer.errors import ModelError
-from pixelsnail_infer.export import ExportedCodec, export_codec
+from pixelsnail_infer.export import Exported, export_codec
 from pixelsnail_infer.export.codecs.graph import GroupwiseNorm, build_graph, weights
 from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime import load_decoder, load_encoder
@@ -22,7 +22,7 @@ from pixelsnail_infer.runtime.files.graphfile import read_graph
 from .networks import CONFIGS, STAGE, TWO, build
 
 KINDS = ("decoder", "encoder")
-Exports = dict[str, dict[str, ExportedCodec]]
+Exports = dict[str, dict[str, Exported[CodecManifest]]]
 
 
 @pytest.fixture(scope="module")

@@ -174,7 +174,7 @@ def test_pixel_models_only_approximated(tmp_path: Path, capsys: Capture) -> None
     out = capsys.readouterr().out
     assert "APPROXIMATE: position 0 attends to nothing" in out and "assumed 8 bits a colour" in out
     bare, averaged = f.network(path, approximate="first-position"), f.network(
-        path, approximate="first-position", ema_file=averages)
+        path, approximate="first-position", ema=averages)
     assert error(tmp_path, bare, {}, images) < 1e-4 < 0.01 < error(tmp_path, averaged, {}, images)
     assert export(path, tmp_path, *APPROXIMATE, "--ema", str(averages)) == 0
     assert "took the averaged weights of" in capsys.readouterr().out

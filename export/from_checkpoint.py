@@ -1,0 +1,114 @@
+"""One call from a checkpoint to the files of its export, or to the proofs of an export that is there already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from pixelsnail_infer.checkpoints import load_checkpoint
+from pixelsnail_infer.checkpoints.option import read_options
+from pixelsnail_infer.codec import CodecManifest
+from pixelsnail_infer.distributions import distribution_of
+from pixelsnail_infer.errors import PixelsnailError, VerificationError
+from pixelsnail_infer.export.codecs.from_checkpoint import export_half, is_codec, verify_half
+from pixelsnail_infer.export.exported import Exported
+from pixelsnail_infer.export.exporting import export_model
+from pixelsnail_infer.export.proofs.reference import Reference
+from pixelsnail_infer.export.proofs.verify import Check, verify_files
+from pixelsnail_infer.export.source.arguments import with_options
+from pixelsnail_infer.export.source.option_scope import refuse_idle_options
+from pixelsnail_infer.export.source.options import CODECS, ExportOptions, SourceOptions
+from pixelsnail_infer.export.source.source_model import (
+    SourceModel,
+    as_exported,
+    describe,
+    own_model,
+    recognised_model,
+)
+from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.runtime import Sampler, load
+
+__all__ = ["export_checkpoint", "verify_export"]
+
+FilePath = str | os.PathLike[str]
+Hear = Callable[[str], None]
+
+
+def _silent(line: str) -> None:
+    """Hears nothing."""
+
+
+@with_options(ExportOptions)
+def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, found: Hear = _silent, **options: Any
+                      ) -> Exported[Manifest | CodecManifest]:
+    """Export the model in the checkpoint `path`, as the command `export-model` does, and verify it.
+
+    The model is recognised from the checkpoint's tensors, or it is a `model` of your own. `output`, whose name ends in
+    .onnx, is the step file, and its siblings lie beside it; of a VQ-VAE or a VQ first stage it is the one file. `found`
+    hears, line by line and before the work begins, what was recognised and what of it is assumed; `say` hears what is
+    going on. Nothing is left behind when anything fails. The checkpoint is loaded without running anything that it
+    says, unless `unsafe_pickle` asks for it; the file of `model` is run.
+
+    Raises `RequestError` for an option that is unknown or cannot be read, `CheckpointError`, what `export_model` and
+    `export_codec` raise, and `PixelsnailError` for an option that has no meaning for the model.
+
+    The options have the names of the command's: `n_head` is its `--n-head`, which is also how messages spell it. Sizes
+    may be given as there, as text; `condition` also as a dict, `{"label": "class:10"}`.
+    """
+    if not os.fsdecode(output).endswith(".onnx"):
+        raise PixelsnailError(f"the file to write is {os.fsdecode(output)!r}; its name must end in .onnx.")
+    asked = read_options(ExportOptions, options, "export_checkpoint")
+    say(f"reading {os.fsdecode(path)}")
+    if asked.model is not None:
+        with own_model(path, asked) as source:
+            return _export(source, output, asked, say, found)
+    checkpoint = load_checkpoint(path, options=asked)
+    refuse_idle_options(asked, path, checkpoint)
+    if checkpoint.family in CODECS:
+        return export_half(checkpoint, output, asked, say, found)
+    return _export(recognised_model(checkpoint, asked.round), output, asked, say, found)
+
+
+def _export(source: SourceModel, output: FilePath, options: ExportOptions, say: Hear, found: Hear
+            ) -> Exported[Manifest]:
+    for line in describe(source):
+        found(line)
+    return export_model(
+        source.module, os.fsdecode(output), distribution=source.distribution, shape=source.shape,
+        conditions=source.conditions, family=source.family, config=source.config, checkpoint_sha256=source.sha256,
+        notes=source.findings, plan=options.plan, say=say)
+
+
+@with_options(SourceOptions)
+def verify_export(exported: FilePath, checkpoint: FilePath, *, device: str = "cpu", say: Hear = _silent, **options: Any
+                  ) -> tuple[Check, ...]:
+    """Prove again that the export at `exported` (its step file, its decoder or its encoder) equals the `checkpoint`.
+
+    `device` is where the graphs run, "cpu" or "cuda"; `say` hears what is going on. Options are those that the export
+    was made with; what a manifest tells is taken from there.
+
+    Raises `VerificationError` when a proof fails or the checkpoint is another one, what `load` raises, and what
+    `export_checkpoint` raises for a checkpoint and options.
+    """
+    asked, name = read_options(SourceOptions, options, "verify_export"), os.fsdecode(exported)
+    if is_codec(name):
+        return verify_half(name, checkpoint, asked, device, say)
+    with load(name, device=device) as sampler:
+        if asked.model is not None:
+            with own_model(checkpoint, as_exported(asked, sampler.manifest, name)) as source:
+                return _verify(sampler, name, source, checkpoint, say)
+        loaded = load_checkpoint(checkpoint, options=asked)
+        refuse_idle_options(asked, checkpoint, loaded)
+        rounded = sampler.manifest.distribution.round or False
+        return _verify(sampler, name, recognised_model(loaded, rounded), checkpoint, say)
+
+
+def _verify(sampler: Sampler, name: str, source: SourceModel, checkpoint: FilePath, say: Hear) -> tuple[Check, ...]:
+    manifest = sampler.manifest
+    if source.sha256 != manifest.checkpoint.sha256:
+        raise VerificationError(
+            f"{name} was made from another checkpoint (sha256 {manifest.checkpoint.sha256[:12]}…, "
+            f"{os.fsdecode(checkpoint)} has {source.sha256[:12]}…).")
+    reference = Reference(source.module, None, manifest.shape, distribution_of(manifest), source.conditions)
+    return tuple(verify_files(sampler, reference, say))

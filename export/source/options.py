@@ -1,0 +1,108 @@
+"""What is asked when a checkpoint is exported, or an export proven again: all options of the commands, and Python's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pixelsnail_infer.checkpoints import CheckpointOptions
+from pixelsnail_infer.checkpoints.option import option, sizes_of, switch, text, whole
+from pixelsnail_infer.checkpoints.options import CODEC, IMAGE, IMAGE_FAMILIES
+from pixelsnail_infer.codec import CODEC_KINDS
+from pixelsnail_infer.export.plans import CODEC_PLANS, PRIOR_PLANS
+from pixelsnail_infer.export.source.declared import EXPECTED, condition_specs, named_condition
+from pixelsnail_infer.export.source.user_model import model_arguments
+from pixelsnail_infer.manifest import ConditionSpec
+from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
+
+__all__ = ["CODECS", "OWN", "ExportOptions", "SourceOptions"]
+
+CODECS = ("vq-vae", "vq-first-stage")  # the families that have a decoder and an encoder
+OWN = "a model of your own"
+WRITING = "how the graphs compute"
+
+
+def _levels(value: object) -> int:
+    if (levels := whole(value)) < 1:
+        raise ValueError("the number of codes, 1 or more")
+    return levels
+
+
+def _mixture(value: object) -> tuple[int, int]:
+    sizes = sizes_of(value, 2)
+    if sizes is None or sizes[1] not in (1, 3):
+        raise ValueError("logistics x channels, such as 10x3 for colour or 10x1 for grey")
+    return sizes[0], sizes[1]
+
+
+def _arguments(value: object) -> dict[str, Any]:
+    """Also of a dict that JSON can hold, so that the command can make the same model."""
+    if isinstance(value, str):
+        return model_arguments(value)
+    try:
+        again: dict[str, Any] = json.loads(json.dumps(value))
+        same = isinstance(value, Mapping) and again == value
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise ValueError("a dict of what JSON has: text, numbers, lists (no tuples), dicts by text, True, False, None")
+    return again
+
+
+def _conditions(value: object) -> tuple[ConditionSpec, ...] | None:
+    if isinstance(value, Mapping):
+        return condition_specs(value) or None
+    several = [value] if isinstance(value, (str, ConditionSpec)) else value
+    if not isinstance(several, Sequence):
+        raise ValueError(f"a dict by name, or a list, of {EXPECTED}")
+    return condition_specs([named_condition(one) if isinstance(one, str) else one for one in several]) or None
+
+
+def _names(part: str) -> tuple[str, ...]:
+    """What the writers have of a schedule, target or precision."""
+    return tuple(dict.fromkeys(getattr(plan, part) for plan in (*PRIOR_PLANS, *CODEC_PLANS)))
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions(CheckpointOptions):
+    """What the checkpoint is, and for a model of one's own what it becomes."""
+
+    part: Literal["decoder", "encoder"] | None = option(
+        None, "which half to export (default decoder)", CODEC, choices=CODEC_KINDS, families=CODECS)
+    round: bool = option(
+        False, "round every drawn value to the 8-bit grid before it is fed back", IMAGE, switch,
+        families=IMAGE_FAMILIES)
+    model: str | None = option(
+        None, "the class, or a function that returns a module; forward(pixels, **conditions) gives logits", OWN, text,
+        metavar="FILE.py:CLASS")
+    model_args: dict[str, Any] | None = option(
+        None, "what it is made with, a JSON object by the names of its arguments; lists stay lists", OWN, _arguments,
+        metavar="JSON")
+    levels: int | None = option(
+        None, "pixels are codes 0 ... N-1, int64 [B, H, W]", OWN, _levels, metavar="N")
+    mixture: tuple[int, int] | None = option(
+        None, "pixels are numbers in [-1, 1], float [B, CHANNELS, H, W], and the output a mixture of N_MIX logistics",
+        OWN, _mixture, metavar="N_MIXxCHANNELS")
+    condition: tuple[ConditionSpec, ...] | None = option(
+        None, "an argument of forward, once for each: NAME:class:LEVELS, NAME:codes:ROWSxCOLUMNS:LEVELS, "
+        "NAME:vector:NUMBERS or NAME:map:CHANNELSxROWSxCOLUMNS", OWN, _conditions, metavar="NAME:KIND:...", many=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions(SourceOptions):
+    """What the checkpoint is, and how the graphs compute."""
+
+    schedule: str = option(
+        DEFAULT_PLAN.schedule, "the order in which pixels are drawn", WRITING, choices=_names("schedule"))
+    precision: str = option(
+        DEFAULT_PLAN.precision, "what the graphs compute in", WRITING, choices=_names("precision"))
+    target: str = option(
+        DEFAULT_PLAN.target, "what the graphs are written for: any engine, or one of them", WRITING,
+        choices=_names("target"))
+
+    @property
+    def plan(self) -> Plan:
+        """Schedule, target and precision as one value."""
+        return Plan(schedule=self.schedule, target=self.target, precision=self.precision)
