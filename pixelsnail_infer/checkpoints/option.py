@@ -9,7 +9,7 @@ import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.errors import RequestError
@@ -38,9 +38,9 @@ def path(value: object) -> str:
 
 def whole(value: object) -> int:
     """An integer."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise ValueError("an integer")
-    return int(value.__index__())
+    return value.__index__()
 
 
 def switch(value: object) -> bool:
@@ -67,14 +67,19 @@ def canvas(value: object) -> tuple[int, int]:
 
 def sizes_of(value: object, count: int) -> tuple[int, ...] | None:
     """`count` positive integers, in a sequence or joined by x, such as 32x32; None where `value` is anything else."""
-    if isinstance(value, str):
-        parts: Sequence[object] = value.lower().split("x")
-        right = all(p.isascii() and p.isdecimal() for p in value.lower().split("x"))
-    else:
-        parts = value if isinstance(value, Sequence) else ()
-        right = all(hasattr(p, "__index__") and not isinstance(p, bool) for p in parts)
-    sizes = tuple(int(part) for part in parts) if right and len(parts) == count else ()  # type: ignore[call-overload]
-    return sizes if sizes and all(0 < size < 1 << 31 for size in sizes) else None
+    parts = value.lower().split("x") if isinstance(value, str) else value
+    if not isinstance(parts, Sequence) or len(parts) != count:
+        return None
+    sizes = tuple(_size(part) for part in parts)
+    return sizes if all(sizes) else None
+
+
+def _size(part: object) -> int:
+    """A positive integer below 2**31; 0 for anything else."""
+    if isinstance(part, str) and part.isascii() and part.isdecimal() and len(part) < 11:
+        part = int(part)
+    number = part.__index__() if isinstance(part, SupportsIndex) and not isinstance(part, bool) else 0
+    return number if 0 < number < 1 << 31 else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pixelsnail_infer.export import export_model
+from pixelsnail_infer.export import export_checkpoint, export_model
 from pixelsnail_infer.export.cli import main
 from pixelsnail_infer.export.source.declared import condition_specs, named_condition
 from pixelsnail_infer.export.source.user_model import user_model
@@ -34,6 +34,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_command_works(folder: Path) -> None:
     assert main(["-q", *shlex.split(COMMAND)]) == 0
     assert (folder / "my.onnx").is_file()
+
+
+def test_one_call_works(folder: Path) -> None:
+    call = re.findall(r"\n(export_checkpoint\(\"my.*?\))\n```", GUIDE, re.S)[0]
+    exec(call, {"export_checkpoint": export_checkpoint})
+    written = (folder / "my.onnx").read_bytes()
+    assert main(["-q", *shlex.split(COMMAND)]) == 0 and (folder / "my.onnx").read_bytes() == written
 
 
 def test_the_python_works(folder: Path) -> None:
