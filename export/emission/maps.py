@@ -55,15 +55,26 @@ def _plain(kind: str) -> Writer:
 
 def _elu(w: GraphWriter, args: list[str], params: dict[str, Any], node: Node) -> str:
     alpha, scale, inner = (float(params.get(k, 1.0)) for k in ("alpha", "scale", "input_scale"))
-    if w.precision == "float64":  # ONNX Runtime has no Elu for doubles
-        low = w.op("Exp", w.op("Mul", w.op("Min", args[0], w.constant(0.0)), w.constant(inner)))
-        low = w.op("Mul", w.op("Sub", low, w.constant(1.0)), w.constant(alpha))
-        return w.op("Mul", w.op("Where", w.op("Greater", args[0], w.constant(0.0)), args[0], low), w.constant(scale))
-    if scale == inner == 1.0:
-        return w.op("Elu", args[0], alpha=alpha)
-    if inner == 1.0:
-        return w.op("Mul", w.op("Elu", args[0], alpha=alpha), w.constant(scale))
-    raise UnsupportedOpError(f"{node.where}: an ELU with an input scale cannot be written to a graph.")
+    if inner != 1.0:
+        raise UnsupportedOpError(f"{node.where}: an ELU with an input scale cannot be written to a graph.")
+    value = _elu_of_doubles(w, args[0], alpha) if w.precision == "float64" else w.op("Elu", args[0], alpha=alpha)
+    return value if scale == 1.0 else w.op("Mul", value, w.constant(scale))
+
+
+def _elu_of_doubles(w: GraphWriter, x: str, alpha: float) -> str:
+    """ONNX Runtime has no Elu for them."""
+    low = w.op("Sub", w.op("Exp", w.op("Min", x, w.constant(0.0))), w.constant(1.0))
+    if alpha != 1.0:
+        low = w.op("Mul", low, w.constant(alpha))
+    return w.op("Where", w.op("Greater", x, w.constant(0.0)), x, low)
+
+
+def softplus(w: GraphWriter, x: str) -> str:
+    """log(1 + e^x)."""
+    if w.precision == "float32":
+        return w.op("Softplus", x)
+    tail = w.op("Exp", w.op("Neg", w.op("Abs", x)))  # ONNX Runtime has no Softplus for doubles
+    return w.op("Add", w.op("Max", x, w.constant(0.0)), w.op("Log", w.op("Add", tail, w.constant(1.0))))
 
 
 def _clamp(w: GraphWriter, args: list[str], params: dict[str, Any], node: Node) -> str:
@@ -100,11 +111,12 @@ WRITERS: dict[str, Writer] = {
     **{name: _plain(kind) for name, kind in {
         "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "neg": "Neg", "exp": "Exp", "log": "Log", "abs": "Abs",
         "sqrt": "Sqrt", "reciprocal": "Reciprocal", "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh",
-        "softplus": "Softplus", "maximum": "Max", "minimum": "Min", "eq": "Equal", "lt": "Less", "le": "LessOrEqual",
+        "maximum": "Max", "minimum": "Min", "eq": "Equal", "lt": "Less", "le": "LessOrEqual",
         "gt": "Greater", "ge": "GreaterOrEqual", "logical_not": "Not", "logical_and": "And", "logical_or": "Or",
         "isnan": "IsNaN"}.items()},
     "ne": _not_equal, "silu": _silu, "rsqrt": _rsqrt, "gelu": _gelu, "elu": _elu, "clamp": _clamp, "where": _where,
     "identity": lambda w, args, params, node: args[0],
+    "softplus": lambda w, args, params, node: softplus(w, args[0]),
     "leaky_relu": lambda w, args, params, node: w.op("LeakyRelu", args[0], alpha=float(params.get("slope", 0.01))),
     "pow": lambda w, args, params, node: w.op("Pow", args[0], w.constant(float(params["exponent"]))),
     "cast": lambda w, args, params, node: _cast(w, args[0], params["dtype"]),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pixelsnail_infer.distributions import LogisticMixture
 from pixelsnail_infer.distributions.mixture import EDGE, HALF_BIN, LOG_BIN, LOG_SMALL, LOWEST, earlier
+from pixelsnail_infer.export.emission.maps import softplus
 from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
 
 __all__ = ["write_log_probability", "write_mixture_draw"]
@@ -93,21 +94,13 @@ def _channel_log_mass(w: GraphWriter, x: str, centres: str, log_scales: str) -> 
     narrow = w.op("Exp", w.op("Neg", log_scales))
     middle = w.op("Mul", narrow, w.op("Sub", x, centres))
     half = w.op("Mul", narrow, w.constant(HALF_BIN))
-    below = w.op("Neg", _softplus(w, w.op("Neg", w.op("Add", middle, half))))
-    above = w.op("Neg", _softplus(w, w.op("Sub", middle, half)))
+    below = w.op("Neg", softplus(w, w.op("Neg", w.op("Add", middle, half))))
+    above = w.op("Neg", softplus(w, w.op("Sub", middle, half)))
     t = w.op("Tanh", half)
     share = w.op("Log", w.op("Div", w.op("Add", t, t), w.op("Add", t, w.constant(1.0))))
     inside = w.op("Add", w.op("Add", below, above), share)
-    double = w.op("Mul", _softplus(w, middle), w.constant(2.0))
+    double = w.op("Mul", softplus(w, middle), w.constant(2.0))
     density = w.op("Sub", w.op("Sub", w.op("Sub", middle, log_scales), double), w.constant(LOG_BIN))
     inner = w.op("Where", w.op("Greater", inside, w.constant(LOG_SMALL)), inside, density)
     inner = w.op("Where", w.op("Greater", x, w.constant(EDGE)), above, inner)
     return w.op("Where", w.op("Less", x, w.constant(-EDGE)), below, inner)
-
-
-def _softplus(w: GraphWriter, x: str) -> str:
-    """log(1 + e^x)."""
-    if w.precision == "float32":
-        return w.op("Softplus", x)
-    tail = w.op("Exp", w.op("Neg", w.op("Abs", x)))  # ONNX Runtime has no Softplus for doubles
-    return w.op("Add", w.op("Max", x, w.constant(0.0)), w.op("Log", w.op("Add", tail, w.constant(1.0))))
