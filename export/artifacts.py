@@ -13,18 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import onnx
-from onnx import helper
-
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.export.analysis.layout import Layout
 from pixelsnail_infer.export.compile import Compiled
-from pixelsnail_infer.export.emission.full import write_prologue
-from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
-from pixelsnail_infer.export.emission.row import exported, write_row
-from pixelsnail_infer.export.emission.score import write_score
-from pixelsnail_infer.export.emission.step import write_step
+from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.full import emit_prologue
+from pixelsnail_infer.export.emission.graph import Graph
+from pixelsnail_infer.export.emission.row import emit_row, exported
+from pixelsnail_infer.export.emission.score import emit_score
+from pixelsnail_infer.export.emission.step import emit_step
 from pixelsnail_infer.export.plans import check_graph_plan
+from pixelsnail_infer.export.writing.onnx_writer import ModelProto, set_metadata, write_onnx
 from pixelsnail_infer.manifest import (
     METADATA_KEY,
     PART_KEY,
@@ -41,20 +40,20 @@ from pixelsnail_infer.plan import DEFAULT_PLAN
 __all__ = ["Artifacts", "build_part", "staging_folder", "state_specs"]
 
 
-def build_part(compiled: Compiled, part: str) -> GraphWriter:
-    """Write one graph, "step" or one of `manifest.PARTS`. Raises `ModelError` for a plan that the writer lacks."""
+def build_part(compiled: Compiled, part: str) -> Graph:
+    """Decide one graph, "step" or one of `manifest.PARTS`. Raises `ModelError` for a plan that cannot be built."""
     check_graph_plan(compiled.plan)
-    writer = GraphWriter(part, compiled.plan.precision)
+    builder = GraphBuilder(part, compiled.plan.precision)
     program, layout, prologue = compiled.program, compiled.layout, compiled.prologue
     if part == "row":
-        write_row(program, layout, prologue, writer)
+        emit_row(program, layout, prologue, builder)
     elif part == "prologue":
-        write_prologue(program, prologue, writer)
+        emit_prologue(program, prologue, builder)
     elif part == "score":
-        write_score(program, layout, prologue, writer, compiled.distribution)
+        emit_score(program, layout, prologue, builder, compiled.distribution)
     else:
-        write_step(program, layout, prologue, writer, compiled.distribution, filtered=part == "filtered")
-    return writer
+        emit_step(program, layout, prologue, builder, compiled.distribution, filtered=part == "filtered")
+    return builder.graph()
 
 
 def state_specs(layout: Layout, dtype: str = DEFAULT_PLAN.dtype) -> tuple[StateSpec, ...]:
@@ -93,7 +92,7 @@ class Artifacts:
     compiled: Compiled
     folder: Path
     name: str
-    step: onnx.ModelProto | None = None
+    step: ModelProto | None = None
     weights: dict[str, int] | None = None
 
     @property
@@ -112,12 +111,12 @@ class Artifacts:
         """Write every part; returns the manifest with files, states and prologue filled in."""
         files, weights = {}, {}
         for part in self.parts:
-            writer = build_part(self.compiled, part)
-            weights[part] = writer.weights
-            files[part] = _save(writer.model({PART_KEY: part}), sibling_path(self.path, part))
-        writer = build_part(self.compiled, "step")
-        weights["step"] = writer.weights
-        self.weights, self.step = weights, writer.model({})
+            graph = build_part(self.compiled, part)
+            weights[part] = graph.weights
+            files[part] = _save(write_onnx(graph, {PART_KEY: part}), sibling_path(self.path, part))
+        graph = build_part(self.compiled, "step")
+        weights["step"] = graph.weights
+        self.weights, self.step = weights, write_onnx(graph, {})
         program, prologue = self.compiled.program, self.compiled.prologue
         dtype = manifest.plan.dtype
         width = max(1, sum(_count(node.channels) for node in exported(program, self.compiled.layout.stacks)))
@@ -132,8 +131,7 @@ class Artifacts:
     def describe(self, manifest: Manifest) -> Manifest:
         """Write the step file with this manifest."""
         assert self.step is not None
-        del self.step.metadata_props[:]
-        helper.set_model_props(self.step, {METADATA_KEY: manifest.to_json()})
+        set_metadata(self.step, {METADATA_KEY: manifest.to_json()})
         _save(self.step, self.path)
         return manifest
 
@@ -170,7 +168,7 @@ def _count(channels: tuple[int, ...]) -> int:
     return total
 
 
-def _save(model: onnx.ModelProto, path: Path) -> FileSpec:
+def _save(model: ModelProto, path: Path) -> FileSpec:
     data: Any = model.SerializeToString()
     with open(path, "wb") as handle:
         handle.write(data)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from pixelsnail_infer.export.analysis.stages import Program, Stage
-from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
 from pixelsnail_infer.export.fields import Node, reads
 
 __all__ = ["Prologue", "cut_prologue"]
@@ -38,17 +37,6 @@ class Prologue:
     def dtype(self, node: Node, precision: str) -> str:
         """Codes and labels cross as int64, everything else as floating point."""
         return precision if node.dtype.is_floating_point else "int64"
-
-    def value(self, writer: GraphWriter, node: Node) -> str:
-        """The value as an input of the graph that is being written, `[B, *shape]`."""
-        return writer.input(self.name(node), self.dtype(node, writer.precision), ["B", *self.shape(node)])
-
-    def keys(self, writer: GraphWriter, node: Node) -> str:
-        """An attended condition map as `[B, heads, P, d]`."""
-        positions = math.prod(node.frame or (1,))
-        heads = [math.prod(node.channels[:-1]), node.channels[-1]]
-        flat = writer.op("Reshape", self.value(writer, node), writer.constant([0, positions, *heads]))
-        return writer.op("Transpose", flat, perm=[0, 2, 1, 3])
 
 
 def cut_prologue(program: Program) -> Prologue:

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 from pixelsnail_infer.codec import IMAGE
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.codecs.parts import DecoderPart, EncoderPart, FirstStageModule
-from pixelsnail_infer.export.emission.onnx_graph import IR_VERSION, LIMIT, OPSET
 from pixelsnail_infer.export.tracing.fresh import fresh_copy
+from pixelsnail_infer.export.writing.onnx_writer import IR_VERSION, LIMIT, OPSET
 
 __all__ = ["build_graph", "weights"]
 

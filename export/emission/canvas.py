@@ -5,45 +5,43 @@ from __future__ import annotations
 import torch
 
 from pixelsnail_infer.export.analysis.layout import Cache, Canvas
-from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
+from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.graph import Value
 
-__all__ = ["blocks", "declare", "gather", "row_start", "scatter"]
+__all__ = ["blocks", "declare", "gather", "row_start", "write"]
 
 
-def declare(writer: GraphWriter, state: Canvas | Cache) -> str:
+def declare(g: GraphBuilder, state: Canvas | Cache) -> Value:
     """The state as an input of the graph."""
-    return writer.input(state.name, writer.precision, ["B", *state.shape])
+    return g.input(state.name, "float", ["B", *state.shape])
 
 
-def row_start(writer: GraphWriter, canvas: Canvas, dy: int = 0) -> str:
-    """Address of the left margin of the row `row + dy` on the ring, int64 `[B]`."""
-    row = writer.input("row", "int64", ["B"])
+def row_start(g: GraphBuilder, canvas: Canvas, dy: int = 0) -> Value:
+    """Address of the left margin of the row `row + dy` on the ring, int `[B]`."""
+    row = g.input("row", "int", ["B"])
     if canvas.rows == 1:
-        return writer.op("Mul", row, writer.constant(0))
+        return g.mul(row, 0)
     if dy:
-        row = writer.op("Add", row, writer.constant(dy))
-    row = writer.op("Mod", row, writer.constant(canvas.rows))
-    return writer.op("Mul", row, writer.constant(canvas.stride))
+        row = g.add(row, dy)
+    return g.mul(g.mod(row, canvas.rows), canvas.stride)
 
 
-def gather(writer: GraphWriter, canvas: Canvas, address: str, members: torch.Tensor) -> str:
+def gather(g: GraphBuilder, canvas: Canvas, address: Value, members: torch.Tensor) -> Value:
     """Cells `[B, ..., C]` at `address [B, ...]` of the given members (broadcast over the address)."""
-    state = declare(writer, canvas)
-    cell = writer.op("Unsqueeze", address, writer.constant([-1]))
-    pair = writer.op("Mul", cell, writer.constant([0, 1]))
+    state = declare(g, canvas)
+    pair = g.mul(g.unsqueeze(address, -1), [0, 1])
     column = torch.stack([members, torch.zeros_like(members)], -1)
-    return writer.op("GatherND", state, writer.op("Add", pair, writer.constant(column)), batch_dims=1)
+    return g.gather_cells(state, g.add(pair, column))
 
 
-def scatter(writer: GraphWriter, state: Canvas | Cache, update: str, address: str) -> str:
+def write(g: GraphBuilder, state: Canvas | Cache, update: Value, address: Value) -> Value:
     """Write `update [B, N, n, C]` at `address [B]`, in place; the result is the graph's output."""
-    return writer.op("TensorScatter", declare(writer, state), update, address, axis=2, mode="linear")
+    return g.write(declare(g, state), update, address)
 
 
-def blocks(writer: GraphWriter, cache: Cache, cells: str) -> str:
+def blocks(g: GraphBuilder, cache: Cache, cells: Value) -> Value:
     """Entries `[B, heads, n, d]` of a cache at `cells [B, n]`."""
     heads = torch.arange(cache.shape[0]).view(1, -1, 1, 1)
-    cell = writer.op("Unsqueeze", cells, writer.constant([1, 3]))  # [B, 1, n, 1]
-    pair = writer.op("Add", writer.op("Mul", cell, writer.constant([0, 1])),
-                     writer.constant(torch.cat([heads, torch.zeros_like(heads)], 3)))
-    return writer.op("GatherND", declare(writer, cache), pair, batch_dims=1)
+    pair = g.mul(g.unsqueeze(cells, 1, 3), [0, 1])  # [B, 1, n, 2]
+    pair = g.add(pair, torch.cat([heads, torch.zeros_like(heads)], 3))
+    return g.gather_cells(declare(g, cache), pair)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
+from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.graph import Value
 from pixelsnail_infer.export.fields import Node
 
 __all__ = ["Comparison", "comparison"]
@@ -20,12 +21,12 @@ class Comparison:
     yes: float
     no: float
 
-    def write(self, writer: GraphWriter, hit: str, dtype: torch.dtype) -> str:
+    def emit(self, g: GraphBuilder, hit: Value, dtype: torch.dtype) -> Value:
         """The table's values from `hit`, bool."""
         if dtype == torch.bool:
-            return hit if self.yes else writer.op("Not", hit)
+            return hit if self.yes else g.unary("not", hit)
         kind = int if not dtype.is_floating_point else float
-        return writer.op("Where", hit, writer.constant(kind(self.yes)), writer.constant(kind(self.no)))
+        return g.where(hit, kind(self.yes), kind(self.no))
 
 
 def comparison(table: Node) -> Comparison | None:

@@ -1,62 +1,59 @@
 """The discretised mixture of logistics in the graph: the draw, and the likelihood of given pixels.
 
-The same formulas as `pixelsnail_infer.distributions.mixture`, which names their sources, in standard operations.
+The same formulas as `pixelsnail_infer.distributions.mixture`, which names their sources, as operations of a graph.
 """
 
 from __future__ import annotations
 
 from pixelsnail_infer.distributions import LogisticMixture
 from pixelsnail_infer.distributions.mixture import EDGE, HALF_BIN, LOG_BIN, LOG_SMALL, LOWEST, earlier
-from pixelsnail_infer.export.emission.maps import softplus
-from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
+from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.graph import Value
 
-__all__ = ["write_log_probability", "write_mixture_draw"]
+__all__ = ["emit_log_probability", "emit_mixture_draw"]
 
 
-def write_mixture_draw(w: GraphWriter, parameters: str, noise: str, temperature: str, mixture: LogisticMixture) -> str:
+def emit_mixture_draw(g: GraphBuilder, parameters: Value, noise: Value, temperature: Value, mixture: LogisticMixture
+                      ) -> Value:
     """Pixels `[B, C]` from `parameters [B, n]`, `noise [B, K + C]` and `temperature [B, 1]`."""
     count, channels = mixture.n_mix, mixture.channels
     kinds = _kinds(mixture)
-    logits, rest = w.ops("Split", 2, parameters, w.constant([count, mixture.parameters - count]), axis=1)
-    gumbel, logistic = w.ops("Split", 2, noise, w.constant([count, channels]), axis=1)
-    scores = w.op("Add", logits, w.op("Mul", temperature, gumbel))
-    component = w.op("Unsqueeze", w.op("ArgMax", scores, axis=1, keepdims=1), w.constant([2]))  # [B, 1, 1]
-    index = w.op("Expand", component, w.constant([1, channels * kinds, 1]))
-    rest = w.op("Reshape", rest, w.constant([0, channels * kinds, count]))
-    taken = w.op("Reshape", w.op("GatherElements", rest, index, axis=2), w.constant([0, channels, kinds]))
-    means, log_scales, *coefficients = (
-        w.op("Squeeze", part, w.constant([2])) for part in w.ops("Split", kinds, taken, w.constant([1] * kinds), axis=2)
-    )  # [B, C]
-    spread = w.op("Mul", w.op("Exp", w.op("Max", log_scales, w.constant(LOWEST))), logistic)
-    values = w.op("Add", means, w.op("Mul", temperature, spread))
+    logits, rest = g.split(parameters, [count, mixture.parameters - count], 1)
+    gumbel, logistic = g.split(noise, [count, channels], 1)
+    scores = g.add(logits, g.mul(temperature, gumbel))
+    component = g.unsqueeze(g.argmax(scores, 1, keep=True), 2)  # [B, 1, 1]
+    index = g.expand(component, [1, channels * kinds, 1])
+    rest = g.reshape(rest, [0, channels * kinds, count])
+    taken = g.reshape(g.gather_each(rest, index, 2), [0, channels, kinds])
+    means, log_scales, *coefficients = (g.squeeze(part, 2) for part in _each(g, taken, kinds, 2))  # [B, C]
+    spread = g.mul(g.unary("exp", g.binary("max", log_scales, LOWEST)), logistic)
+    values = g.add(means, g.mul(temperature, spread))
     if channels == 1:
-        return _fed_back(w, values, mixture)
-    moves = _each(w, w.op("Tanh", coefficients[0]), 3, 1)
-    drawn: list[str] = []
-    for channel, value in enumerate(_each(w, values, channels, 1)):
+        return _fed_back(g, values, mixture)
+    moves = _each(g, g.unary("tanh", coefficients[0]), 3, 1)
+    drawn: list[Value] = []
+    for channel, value in enumerate(_each(g, values, channels, 1)):
         for number, other in earlier(channel):
-            value = w.op("Add", value, w.op("Mul", moves[number], drawn[other]))
-        drawn.append(_fed_back(w, value, mixture))
-    return w.op("Concat", *drawn, axis=1)
+            value = g.add(value, g.mul(moves[number], drawn[other]))
+        drawn.append(_fed_back(g, value, mixture))
+    return g.concat(drawn, 1)
 
 
-def write_log_probability(w: GraphWriter, parameters: str, pixels: str, mixture: LogisticMixture) -> str:
+def emit_log_probability(g: GraphBuilder, parameters: Value, pixels: Value, mixture: LogisticMixture) -> Value:
     """Natural-log probabilities `[B, P]` of `pixels [B, P, C]` under `parameters [B, P, n]`, summed over channels."""
     count, channels = mixture.n_mix, mixture.channels
     kinds = _kinds(mixture)
-    logits, rest = w.ops("Split", 2, parameters, w.constant([count, mixture.parameters - count]), axis=2)
-    rest = w.op("Reshape", rest, w.constant([0, 0, channels, kinds, count]))
-    means, log_scales, *coefficients = (
-        w.op("Squeeze", part, w.constant([3])) for part in w.ops("Split", kinds, rest, w.constant([1] * kinds), axis=3)
-    )  # [B, P, C, K]
-    x = w.op("Unsqueeze", pixels, w.constant([3]))  # [B, P, C, 1]
+    logits, rest = g.split(parameters, [count, mixture.parameters - count], 2)
+    rest = g.reshape(rest, [0, 0, channels, kinds, count])
+    means, log_scales, *coefficients = (g.squeeze(part, 3) for part in _each(g, rest, kinds, 3))  # [B, P, C, K]
+    x = g.unsqueeze(pixels, 3)  # [B, P, C, 1]
     if channels == 3:
-        means = _centres(w, means, w.op("Tanh", coefficients[0]), x)
-    each = _channel_log_mass(w, x, means, w.op("Max", log_scales, w.constant(LOWEST)))
-    joint = w.op("Add", w.op("ReduceSum", each, w.constant([2]), keepdims=0), w.op("LogSoftmax", logits, axis=2))
-    most = w.op("ReduceMax", joint, w.constant([2]), keepdims=1)  # [B, P, 1]
-    total = w.op("ReduceSum", w.op("Exp", w.op("Sub", joint, most)), w.constant([2]), keepdims=0)
-    return w.op("Add", w.op("Squeeze", most, w.constant([2])), w.op("Log", total))
+        means = _centres(g, means, g.unary("tanh", coefficients[0]), x)
+    each = _channel_log_mass(g, x, means, g.binary("max", log_scales, LOWEST))
+    joint = g.add(g.reduce("sum", each, 2), g.softmax(logits, 2, log=True))
+    most = g.reduce("max", joint, 2, keep=True)  # [B, P, 1]
+    total = g.reduce("sum", g.unary("exp", g.sub(joint, most)), 2)
+    return g.add(g.squeeze(most, 2), g.unary("log", total))
 
 
 def _kinds(mixture: LogisticMixture) -> int:
@@ -64,43 +61,42 @@ def _kinds(mixture: LogisticMixture) -> int:
     return 3 if mixture.channels == 3 else 2
 
 
-def _each(w: GraphWriter, value: str, count: int, axis: int) -> list[str]:
+def _each(g: GraphBuilder, value: Value, count: int, axis: int) -> tuple[Value, ...]:
     """The slices along an axis, each of size 1."""
-    return w.ops("Split", count, value, w.constant([1] * count), axis=axis)
+    return g.split(value, [1] * count, axis)
 
 
-def _fed_back(w: GraphWriter, value: str, mixture: LogisticMixture) -> str:
+def _fed_back(g: GraphBuilder, value: Value, mixture: LogisticMixture) -> Value:
     """A drawn channel as the network sees it: clipped, and rounded where the model says so."""
-    value = w.op("Clip", value, w.constant(-1.0), w.constant(1.0))
+    value = g.clip(value, -1.0, 1.0)
     if not mixture.round:
         return value
-    half = w.constant(127.5)
-    level = w.op("Round", w.op("Add", w.op("Mul", value, half), half))
-    return w.op("Div", w.op("Sub", level, half), half)
+    level = g.unary("round", g.add(g.mul(value, 127.5), 127.5))
+    return g.div(g.sub(level, 127.5), 127.5)
 
 
-def _centres(w: GraphWriter, means: str, coefficients: str, x: str) -> str:
+def _centres(g: GraphBuilder, means: Value, coefficients: Value, x: Value) -> Value:
     """Means once earlier channels are known, `[B, P, C, K]`."""
-    moves, known, centres = _each(w, coefficients, 3, 2), _each(w, x, 3, 2), []
-    for channel, centre in enumerate(_each(w, means, 3, 2)):
+    moves, known, centres = _each(g, coefficients, 3, 2), _each(g, x, 3, 2), []
+    for channel, centre in enumerate(_each(g, means, 3, 2)):
         for number, other in earlier(channel):
-            centre = w.op("Add", centre, w.op("Mul", moves[number], known[other]))
+            centre = g.add(centre, g.mul(moves[number], known[other]))
         centres.append(centre)
-    return w.op("Concat", *centres, axis=2)
+    return g.concat(centres, 2)
 
 
-def _channel_log_mass(w: GraphWriter, x: str, centres: str, log_scales: str) -> str:
+def _channel_log_mass(g: GraphBuilder, x: Value, centres: Value, log_scales: Value) -> Value:
     """Natural-log probability of each channel's bin under each component, `[B, P, C, K]`."""
-    narrow = w.op("Exp", w.op("Neg", log_scales))
-    middle = w.op("Mul", narrow, w.op("Sub", x, centres))
-    half = w.op("Mul", narrow, w.constant(HALF_BIN))
-    below = w.op("Neg", softplus(w, w.op("Neg", w.op("Add", middle, half))))
-    above = w.op("Neg", softplus(w, w.op("Sub", middle, half)))
-    t = w.op("Tanh", half)
-    share = w.op("Log", w.op("Div", w.op("Add", t, t), w.op("Add", t, w.constant(1.0))))
-    inside = w.op("Add", w.op("Add", below, above), share)
-    double = w.op("Mul", softplus(w, middle), w.constant(2.0))
-    density = w.op("Sub", w.op("Sub", w.op("Sub", middle, log_scales), double), w.constant(LOG_BIN))
-    inner = w.op("Where", w.op("Greater", inside, w.constant(LOG_SMALL)), inside, density)
-    inner = w.op("Where", w.op("Greater", x, w.constant(EDGE)), above, inner)
-    return w.op("Where", w.op("Less", x, w.constant(-EDGE)), below, inner)
+    narrow = g.unary("exp", g.unary("neg", log_scales))
+    middle = g.mul(narrow, g.sub(x, centres))
+    half = g.mul(narrow, HALF_BIN)
+    below = g.unary("neg", g.unary("softplus", g.unary("neg", g.add(middle, half))))
+    above = g.unary("neg", g.unary("softplus", g.sub(middle, half)))
+    t = g.unary("tanh", half)
+    share = g.unary("log", g.div(g.add(t, t), g.add(t, 1.0)))
+    inside = g.add(g.add(below, above), share)
+    double = g.mul(g.unary("softplus", middle), 2.0)
+    density = g.sub(g.sub(g.sub(middle, log_scales), double), LOG_BIN)
+    inner = g.where(g.binary("gt", inside, LOG_SMALL), inside, density)
+    inner = g.where(g.binary("gt", x, EDGE), above, inner)
+    return g.where(g.binary("lt", x, -EDGE), below, inner)

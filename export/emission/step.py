@@ -11,28 +11,30 @@ from pixelsnail_infer.export.analysis.layout import Cache, Canvas, Layout
 from pixelsnail_infer.export.analysis.prologue import Prologue
 from pixelsnail_infer.export.analysis.stack import Stack
 from pixelsnail_infer.export.analysis.stages import Program, Stage
-from pixelsnail_infer.export.emission.canvas import declare, gather, row_start, scatter
-from pixelsnail_infer.export.emission.draw import pixel_dtype, write_draw
-from pixelsnail_infer.export.emission.emit import Scope
+from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.canvas import declare, gather, row_start, write
+from pixelsnail_infer.export.emission.crossing import crossing, crossing_keys
+from pixelsnail_infer.export.emission.draw import emit_draw
+from pixelsnail_infer.export.emission.graph import Value
 from pixelsnail_infer.export.emission.maps import emit_map
-from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
 from pixelsnail_infer.export.emission.row import exported, look_up
+from pixelsnail_infer.export.emission.scope import Scope
 from pixelsnail_infer.export.fields import Edge, Node, reads
 
-__all__ = ["write_step"]
+__all__ = ["emit_step"]
 
 
-def write_step(program: Program, layout: Layout, prologue: Prologue, writer: GraphWriter, distribution: Distribution,
-               filtered: bool = False) -> None:
-    """Fill `writer` with the step graph, with top-k and top-p where `filtered`."""
-    scope = StepScope(program, layout, prologue, writer)
+def emit_step(program: Program, layout: Layout, prologue: Prologue, graph: GraphBuilder, distribution: Distribution,
+              filtered: bool = False) -> None:
+    """Fill `graph` with the step graph, with top-k and top-p where `filtered`."""
+    scope = StepScope(program, layout, prologue, graph)
     scope.emit(program.of(Stage.BEFORE))
     logits = scope.value(program.output)
-    writer.output("logits", writer.op("Identity", logits), writer.precision, ["B", distribution.parameters])
-    writer.prefix = "draw"
-    pixel = write_draw(writer, logits, scope.col, program.shape[1], distribution, filtered)
-    writer.output("pixel", pixel, pixel_dtype(writer, distribution), ["B", *distribution.pixel_shape])
-    scope.values[program.pixel] = "pixel"
+    graph.output("logits", graph.copy(logits), ["B", distribution.parameters])
+    graph.module = "draw"
+    scope.pixel = emit_draw(graph, logits, scope.col, program.shape[1], distribution, filtered)
+    graph.output("pixel", scope.pixel, ["B", *distribution.pixel_shape])
+    scope.values[program.pixel] = scope.pixel
     scope.emit(program.of(Stage.AFTER))
     scope.write_states()
 
@@ -43,36 +45,40 @@ class StepScope(Scope):
     lead = 1
     count = 1
 
-    def __init__(self, program: Program, layout: Layout, prologue: Prologue, writer: GraphWriter) -> None:
-        super().__init__(program, writer)
+    pixel: Value  # once it is drawn
+
+    def __init__(self, program: Program, layout: Layout, prologue: Prologue, graph: GraphBuilder) -> None:
+        super().__init__(program, graph)
         self.layout, self.prologue = layout, prologue
-        self.row, self.col = writer.input("row", "int64", ["B"]), writer.input("col", "int64", [1])
-        self.pieces: dict[Node, str] = {}
+        self.row, self.col = graph.input("row", "int", ["B"]), graph.input("col", "int", [1])
+        self.pieces: dict[Node, Value] = {}
         self.stacks = layout.stacks
-        self.stacked: dict[int, str] = {}  # by id of a stack, or of a list of row values
+        self.stacked: dict[int, Value] = {}  # by id of a stack, or of a list of row values
         self._unpack()
         self._gather()
 
     def _unpack(self) -> None:
         """The row result's column, cut into its values; those of a stack stay together."""
-        w, rows = self.writer, self.stacks.rows
+        g, rows = self.graph, self.stacks.rows
         singles = exported(self.program, self.stacks)[sum(len(row) for row in rows):]
         sizes = [sum(math.prod(n.channels) for n in row) for row in rows] + [math.prod(n.channels) for n in singles]
-        result = w.input("row_result", w.precision, ["B", self.program.shape[1], max(sum(sizes), 1)])
+        result = g.input("row_result", "float", ["B", self.program.shape[1], max(sum(sizes), 1)])
         if not sizes:
             return
-        packed = w.op("Squeeze", w.op("Gather", result, self.col, axis=1), w.constant([1]))
-        parts = w.ops("Split", len(sizes), packed, w.constant(sizes), axis=1) if len(sizes) > 1 else [packed]
+        packed = g.squeeze(g.gather(result, self.col, 1), 1)
+        parts = g.split(packed, sizes, 1) if len(sizes) > 1 else (packed,)
         for row, part in zip(rows, parts, strict=False):
             self.stacked[id(row)] = part
         for node, part in zip(singles, parts[len(rows):], strict=True):
-            if len(node.channels) != 1:
-                part = w.op("Reshape", part, w.constant([0, *node.channels]))
-            self.values[node] = w.typed(part, node.dtype)
+            self.values[node] = g.typed(self._shaped(part, node), node.dtype)
+
+    def _shaped(self, flat: Value, node: Node) -> Value:
+        """`[B, size]` as `[B, *channels]` of the node."""
+        return flat if len(node.channels) == 1 else self.graph.reshape(flat, [0, *node.channels])
 
     def _gather(self) -> None:
         """All canvas cells that the step reads: one gather per canvas, cut per reading node."""
-        w = self.writer
+        g = self.graph
         for canvas in self.layout.canvases:
             readers = [n for n in self.program.of(Stage.BEFORE, Stage.AFTER)
                        if n.op in ("linear", "lookup", "shift") and n.frame is not None and self._past(n)
@@ -80,13 +86,12 @@ class StepScope(Scope):
             if not readers:
                 continue
             cells = [(self.layout.place[n.inputs[0].source][1], dx) for n in readers for _, dx in self._past(n)]
-            address = w.op("Add", row_start(w, canvas), self.col)  # [B]
-            address = w.op("Unsqueeze", address, w.constant([1]))
-            address = w.op("Add", address, w.constant([[canvas.left + dx for _, dx in cells]]))  # [B, cells]
-            values = gather(w, canvas, address, torch.tensor([m for m, _ in cells]))  # [B, cells, C]
+            address = g.unsqueeze(g.add(row_start(g, canvas), self.col), 1)  # [B, 1]
+            address = g.add(address, [[canvas.left + dx for _, dx in cells]])  # [B, cells]
+            values = gather(g, canvas, address, torch.tensor([m for m, _ in cells]))  # [B, cells, C]
             sizes = [len(self._past(n)) * canvas.channels for n in readers]
-            values = w.op("Reshape", values, w.constant([0, sum(sizes)]))
-            parts = w.ops("Split", len(readers), values, w.constant(sizes), axis=1) if len(readers) > 1 else [values]
+            values = g.reshape(values, [0, sum(sizes)])
+            parts = g.split(values, sizes, 1) if len(readers) > 1 else (values,)
             self.pieces.update(zip(readers, parts, strict=True))
 
     def _past(self, node: Node) -> list[tuple[int, int]]:
@@ -100,75 +105,66 @@ class StepScope(Scope):
             else:
                 super().emit([node])
 
-    def value(self, node: Node) -> str:
+    def value(self, node: Node) -> Value:
         if node in self.stacks.of and node not in self.values:
             stack, _ = self.stacks.of[node]
-            size = math.prod(node.channels)
-            parts = self.writer.ops("Split", len(stack.members), self._stack(stack),
-                                    self.writer.constant([size] * len(stack.members)), axis=1)
+            parts = self.graph.split(self._stack(stack), [math.prod(node.channels)] * len(stack.members), 1)
             for member, part in zip(stack.members, parts, strict=True):
-                self.values[member] = part if len(member.channels) == 1 else \
-                    self.writer.op("Reshape", part, self.writer.constant([0, *member.channels]))
+                self.values[member] = self._shaped(part, member)
         return super().value(node)
 
-    def _stack(self, stack: Stack) -> str:
+    def _stack(self, stack: Stack) -> Value:
         """All members side by side, `[B, members * channels]`."""
         if id(stack) not in self.stacked:
             self.stacked[id(stack)] = self._stack_members(stack)
         return self.stacked[id(stack)]
 
-    def _stack_members(self, stack: Stack) -> str:
-        w, node, count = self.writer, stack.members[0], len(stack.members)
+    def _stack_members(self, stack: Stack) -> Value:
+        g, node, count = self.graph, stack.members[0], len(stack.members)
         if not stack.operands:
-            return w.op("Concat", *(self.tapped(member) for member in stack.members), axis=1)
+            return g.concat([self.tapped(member) for member in stack.members], 1)
         args = [self._stack(o) if isinstance(o, Stack) else self.stacked[id(o)] for o in stack.operands]
         if node.op == "map":
-            return emit_map(w, node.attrs["fn"], args, node.attrs.get("params", {}), node)
-        source = node.inputs[0].source.channels
-        apart = w.op("Reshape", args[0], w.constant([0, count, *source]))
-        piece = self.cut(node, apart, 2)
-        return w.op("Reshape", piece, w.constant([0, count * math.prod(node.channels)]))
+            return emit_map(g, node.attrs["fn"], args, node.attrs.get("params", {}), node)
+        apart = g.reshape(args[0], [0, count, *node.inputs[0].source.channels])
+        return g.reshape(self.cut(node, apart, 2), [0, count * math.prod(node.channels)])
 
-    def positions(self, frame: tuple[int, int]) -> str:
-        return self.writer.op("Unsqueeze", self._position(), self.writer.constant([1, 2, 3]))
+    def positions(self, frame: tuple[int, int]) -> Value:
+        return self.graph.unsqueeze(self._position(), 1, 2, 3)
 
-    def _position(self) -> str:
-        """Raster position of every slot, int64 `[B]`."""
-        w = self.writer
-        return w.op("Add", w.op("Mul", self.row, w.constant(self.program.shape[1])), self.col)
+    def _position(self) -> Value:
+        """Raster position of every slot, int `[B]`."""
+        return self.graph.add(self.graph.mul(self.row, self.program.shape[1]), self.col)
 
-    def placed(self, node: Node) -> str:
+    def placed(self, node: Node) -> Value:
         if node in self.values:
             return self.values[node]
-        table = node.attrs["value"].flatten(0, 1)
-        return self.writer.op("Gather", self.writer.constant(table), self._position(), axis=0)
+        table = self.graph.constant(node.attrs["value"].flatten(0, 1))
+        return self.graph.gather(table, self._position(), 0)
 
-    def source(self, node: Node) -> str:
-        return self.prologue.value(self.writer, node)
+    def source(self, node: Node) -> Value:
+        return crossing(self.graph, self.prologue, node)
 
-    def keys(self, edge: Edge) -> str:
+    def keys(self, edge: Edge) -> Value:
         node = edge.source
         if not node.pixel:
-            return self.prologue.keys(self.writer, node)
+            return crossing_keys(self.graph, self.prologue, node)
         cache = self.layout.cache[node]
         if cache.inclusive and cache.writer == "step":
             return self._cache_result(node)
-        return declare(self.writer, cache)
+        return declare(self.graph, cache)
 
-    def guard(self, node: Node, value: str) -> str:
-        w, (top, left) = self.writer, self.program.guard[node]
-        inside = w.op("And", w.op("GreaterOrEqual", self.row, w.constant(top)),
-                      w.op("GreaterOrEqual", self.col, w.constant(left)))
-        rank = len(node.channels)
-        inside = w.op("Unsqueeze", inside, w.constant(list(range(1, 1 + rank)))) if rank else inside
-        border = w.constant(self.program.border[node].to(node.dtype).expand(node.channels))
-        return w.where(inside, value, border, node.dtype)
+    def guard(self, node: Node, value: Value) -> Value:
+        g, (top, left) = self.graph, self.program.guard[node]
+        inside = g.both(g.binary("ge", self.row, top), g.binary("ge", self.col, left))
+        inside = g.unsqueeze(inside, *range(1, 1 + len(node.channels))) if node.channels else inside
+        return g.where(inside, value, self.program.border[node].to(node.dtype).expand(node.channels))
 
-    def tapped(self, node: Node) -> str:
-        w, source = self.writer, node.inputs[0].source
+    def tapped(self, node: Node) -> Value:
+        g, source = self.graph, node.inputs[0].source
         past = self._past(node)
         if node.op == "shift":
-            return self._shifted(node, source) if past else self.value(source)
+            return g.typed(self._shaped(self.pieces[node], source), source.dtype) if past else self.value(source)
         taps, bias, parts = node.attrs["taps"], node.attrs["bias"], []
         if node.op == "linear" and not past and bias is not None and len(source.channels) == 1:
             return self.dense(self.value(source), taps[0, 0].T, bias, vector=True)
@@ -176,79 +172,72 @@ class StepScope(Scope):
             parts.append(self._weighted(node, source, self.pieces[node], [taps[o] for o in past]))
         if (0, 0) in taps:
             parts.append(self._here(node, source, taps[0, 0]))
-        total = parts[0] if len(parts) == 1 else w.op("Add", *parts)
-        return total if bias is None else w.op("Add", total, w.constant(bias))
+        total = parts[0] if len(parts) == 1 else g.add(*parts)
+        return total if bias is None else g.add(total, bias)
 
-    def _here(self, node: Node, source: Node, tap: torch.Tensor) -> str:
+    def _here(self, node: Node, source: Node, tap: torch.Tensor) -> Value:
         if node.op == "lookup":
-            return self.writer.op("Gather", self.writer.constant(tap), self.value(source), axis=0)
+            table = self.graph.constant(tap)
+            return self.graph.gather(table, self.value(source), 0)
         return self.dense(self.value(source), tap.T, None)
 
-    def _weighted(self, node: Node, source: Node, cells: str, taps: list[torch.Tensor]) -> str:
+    def _weighted(self, node: Node, source: Node, cells: Value, taps: list[torch.Tensor]) -> Value:
         """Taps applied to gathered cells `[B, taps * C]`."""
-        w = self.writer
+        g = self.graph
         if len(source.channels) > 1:  # a layer over the last of several axes has one tap
-            cells = w.op("Reshape", cells, w.constant([0, *source.channels]))
+            cells = g.reshape(cells, [0, *source.channels])
         if node.op == "lookup":
-            return look_up(w, w.cast(cells, "int64"), taps, 1)
-        return w.op("MatMul", cells, w.constant(torch.cat([tap.T for tap in taps])))
+            return look_up(g, g.cast(cells, "int"), taps, 1)
+        return g.matmul(cells, torch.cat([tap.T for tap in taps]))
 
-    def _shifted(self, node: Node, source: Node) -> str:
-        w = self.writer
-        value = self.pieces[node] if len(source.channels) == 1 else \
-            w.op("Reshape", self.pieces[node], w.constant([0, *source.channels]))
-        return w.typed(value, source.dtype)
-
-    def _cache_result(self, node: Node) -> str:
+    def _cache_result(self, node: Node) -> Value:
         """The cache with this step's entry written."""
-        w, cache = self.writer, self.layout.cache[node]
+        g, cache = self.graph, self.layout.cache[node]
         heads, _, width = cache.shape
-        update = w.op("Reshape", self.value(node), w.constant([0, heads, 1, width]))
+        update = g.reshape(self.value(node), [0, heads, 1, width])
         update, address = self._pooled(cache, update) if cache.pool else (update, self._position())
-        return scatter(w, cache, update, address if cache.inclusive else w.op("Add", address, self._drawn()))
+        return write(g, cache, update, address if cache.inclusive else g.add(address, self._drawn()))
 
-    def _drawn(self) -> str:
-        """Zero, int64 `[B]`, that depends on the drawn pixel: added to an address, it keeps the write behind the draw.
+    def _drawn(self) -> Value:
+        """Zero, int `[B]`, that depends on the drawn pixel: added to an address, it keeps the write behind the draw.
 
         TensorRT fuses writes with what stands beside them and then fails on the order, unless all of them come last.
         """
-        w, pixel = self.writer, "pixel"
+        g, pixel = self.graph, self.pixel
         if self.program.pixel.channels:
-            first = w.op("Squeeze", w.op("Gather", pixel, w.constant([0]), axis=1), w.constant([1]))
-            pixel = w.cast(first, "int64")
-        return w.op("Mod", pixel, w.constant(1))  # a Mul by 0 TensorRT folds away
+            pixel = g.cast(g.squeeze(g.gather(pixel, [0], 1), 1), "int")
+        return g.mod(pixel, 1)  # a mul by 0 TensorRT folds away
 
-    def _pooled(self, cache: Cache, update: str) -> tuple[str, str]:
+    def _pooled(self, cache: Cache, update: Value) -> tuple[Value, Value]:
         """The block's new maximum and its address; the block's first position starts it anew."""
-        w, (py, px) = self.writer, cache.pool or (1, 1)
+        g, (py, px) = self.graph, cache.pool or (1, 1)
         heads, _, width = cache.shape
-        blocks = w.op("Mul", w.op("Div", self.row, w.constant(py)), w.constant(self.program.shape[1] // px))
-        address = w.op("Add", blocks, w.op("Div", self.col, w.constant(px)))  # [B]
-        cell = w.op("Unsqueeze", address, w.constant([1, 2]))
-        pair = w.op("Add", w.op("Mul", cell, w.constant([0, 1])), w.constant([[[head, 0] for head in range(heads)]]))
-        old = w.op("GatherND", declare(w, cache), pair, batch_dims=1)  # [B, heads, d]
-        old = w.op("Reshape", old, w.constant([0, heads, 1, width]))
-        inside = w.op("Add", w.op("Mod", self.row, w.constant(py)), w.op("Mod", self.col, w.constant(px)))
-        first = w.op("Unsqueeze", w.op("Equal", inside, w.constant(0)), w.constant([1, 2, 3]))
-        return w.op("Where", first, update, w.op("Max", old, update)), address
+        row = g.mul(g.div(self.row, py), self.program.shape[1] // px)
+        address = g.add(row, g.div(self.col, px))  # [B]
+        pair = g.mul(g.unsqueeze(address, 1, 2), [0, 1])
+        pair = g.add(pair, [[[head, 0] for head in range(heads)]])
+        old = g.gather_cells(declare(g, cache), pair)  # [B, heads, d]
+        old = g.reshape(old, [0, heads, 1, width])
+        inside = g.add(g.mod(self.row, py), g.mod(self.col, px))
+        first = g.unsqueeze(g.binary("eq", inside, 0), 1, 2, 3)
+        return g.where(first, update, g.binary("max", old, update)), address
 
     def write_states(self) -> None:
-        """The scatters that end the step."""
-        w = self.writer
+        """The writes that end the step."""
+        g = self.graph
         for canvas in self.layout.canvases:
             if canvas.writer == "step":
                 update = self._update(canvas)
-                address = w.op("Add", row_start(w, canvas), self.col)
-                address = w.op("Add", address, w.op("Add", self._drawn(), w.constant(canvas.left)))
-                result = scatter(w, canvas, update, address)
-                w.output(f"{canvas.name}.out", result, w.precision, ["B", *canvas.shape])
+                address = g.add(row_start(g, canvas), self.col)
+                address = g.add(address, g.add(self._drawn(), canvas.left))
+                g.output(f"{canvas.name}.out", write(g, canvas, update, address), ["B", *canvas.shape])
         for cache in self.layout.caches:
             if cache.writer == "step":
-                w.output(f"{cache.name}.out", self._cache_result(cache.member), w.precision, ["B", *cache.shape])
+                g.output(f"{cache.name}.out", self._cache_result(cache.member), ["B", *cache.shape])
 
-    def _update(self, canvas: Canvas) -> str:
+    def _update(self, canvas: Canvas) -> Value:
         """This position's values of all members, `[B, members, 1, C]`."""
-        w, flat, whole = self.writer, [], set[int]()
+        g, flat, whole = self.graph, [], set[int]()
         for member in canvas.members:
             stack = self.stacks.of.get(member, (None, 0))[0]
             if stack is not None and self._together(canvas, stack):
@@ -256,14 +245,9 @@ class StepScope(Scope):
                     flat.append(self._stack(stack))
                 whole.add(id(stack))
                 continue
-            value = self.value(member)
-            if not member.dtype.is_floating_point:
-                value = w.cast(value, "float")
-            if len(member.channels) != 1:
-                value = w.op("Reshape", value, w.constant([0, canvas.channels]))
-            flat.append(value)
-        joined = w.op("Concat", *flat, axis=1) if len(flat) > 1 else flat[0]
-        return w.op("Reshape", joined, w.constant([0, len(canvas.members), 1, canvas.channels]))
+            value = g.as_float(self.value(member))
+            flat.append(value if len(member.channels) == 1 else g.reshape(value, [0, canvas.channels]))
+        return g.reshape(g.concat(flat, 1), [0, len(canvas.members), 1, canvas.channels])
 
     def _together(self, canvas: Canvas, stack: Stack) -> bool:
         """Whether a stack's members stand side by side on a canvas."""

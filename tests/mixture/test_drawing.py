@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from pixelsnail_infer.distributions import LogisticMixture, from_uint8, to_uint8
 from pixelsnail_infer.distributions.mixture import HALF_BIN
-from pixelsnail_infer.export.emission.draw import write_draw
-from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
+from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.draw import emit_draw
+from pixelsnail_infer.export.writing.onnx_writer import write_onnx
 from pixelsnail_infer.models import mixture as in_torch
 from pixelsnail_infer.noise import gumbel_row, image_keys, mixture_row, uniform_row
 
@@ -98,11 +99,11 @@ def test_the_graph_and_pytorch_draw_the_same(law: LogisticMixture) -> None:
     given = np.full((n, width, law.channels), 0.25, np.float32)
     use = np.zeros((n, width), bool)
     use[::5, col] = True
-    w = GraphWriter("draw")
-    logits = w.input("l", "float32", ["B", law.parameters])
-    pixel = write_draw(w, logits, w.input("col", "int64", [1]), width, law, filtered=False)
-    w.output("pixel", pixel, "float32", ["B", law.channels])
-    session = ort.InferenceSession(w.model({}).SerializeToString(), providers=["CPUExecutionProvider"])
+    g = GraphBuilder("draw")
+    logits = g.input("l", "float", ["B", law.parameters])
+    pixel = emit_draw(g, logits, g.input("col", "int", [1]), width, law, filtered=False)
+    g.output("pixel", pixel, ["B", law.channels])
+    session = ort.InferenceSession(write_onnx(g.graph(), {}).SerializeToString(), providers=["CPUExecutionProvider"])
     feeds = {"noise": noise, "temperature": heat, "given": given, "use_given": use, "l": l, "col": np.array([col])}
     (found,) = session.run(None, feeds)
     expected = law.draw(l, noise[:, col], heat)

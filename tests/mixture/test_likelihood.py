@@ -15,8 +15,9 @@ from pixelsnail_infer.distributions import LogisticMixture, from_uint8, to_uint8
 from pixelsnail_infer.distributions.grid import snap
 from pixelsnail_infer.distributions.mixture import LOG_SMALL, bin_masses, channel_log_mass
 from pixelsnail_infer.errors import RequestError
-from pixelsnail_infer.export.emission.mixture import write_log_probability
-from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
+from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.mixture import emit_log_probability
+from pixelsnail_infer.export.writing.onnx_writer import write_onnx
 from pixelsnail_infer.models import mixture as in_torch
 
 GRID = (np.arange(256) - 127.5) / 127.5  # in float64: rounded to float32 the bins do not quite tile
@@ -133,10 +134,11 @@ def test_the_ends_reach_to_infinity() -> None:
 @pytest.mark.parametrize("precision, limit", [("float64", 1e-11), ("float32", 2e-6)])
 def test_the_graph_has_the_same_likelihoods(law: LogisticMixture, precision: str, limit: float) -> None:
     l, x = (a.reshape(20, 100, -1).astype(precision) for a in (parameters(law, 5, 2000), images(law, 5, 2000)))  # noqa: E741
-    w = GraphWriter("likelihood", precision)
-    names = [w.input("l", precision, ["B", 100, law.parameters]), w.input("x", precision, ["B", 100, law.channels])]
-    w.output("y", write_log_probability(w, *names, law), precision, ["B", 100])
-    session = ort.InferenceSession(w.model({}).SerializeToString(), providers=["CPUExecutionProvider"])
+    g = GraphBuilder("likelihood", precision)
+    values = [g.input("l", "float", ["B", 100, law.parameters]), g.input("x", "float", ["B", 100, law.channels])]
+    g.output("y", emit_log_probability(g, *values, law), ["B", 100])
+    data = write_onnx(g.graph(), {}).SerializeToString()
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"l": l, "x": x})
     expected = law.log_probability(l, x)
     narrow = np.exp(-law.parts(l.astype(np.float64)).log_scales).max((-1, -2))  # what a rounded mean is multiplied by

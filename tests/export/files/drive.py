@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -12,34 +12,56 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.export.artifacts import build_part, state_specs
 from pixelsnail_infer.export.compile import Compiled
+from pixelsnail_infer.export.emission.graph import Graph
+from pixelsnail_infer.export.writing.onnx_writer import write_onnx
 from pixelsnail_infer.plan import Plan
 
 Arrays = dict[str, NDArray[Any]]
 
 
+class Engine(Protocol):
+    """One graph, ready to run."""
+
+    inputs: tuple[str, ...]
+
+    def run(self, feeds: Arrays) -> Arrays:
+        """All outputs by name."""
+
+
+class OnnxRuntime:
+    """A graph written as ONNX, in ONNX Runtime."""
+
+    def __init__(self, graph: Graph) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        data = write_onnx(graph, {}).SerializeToString()
+        self.session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        self.inputs = tuple(item.name for item in self.session.get_inputs())
+
+    def run(self, feeds: Arrays) -> Arrays:
+        names = [item.name for item in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, feeds), strict=True))
+
+
 @dataclass
 class Driver:
-    """Sessions by part, and the tensors that go from one to the next."""
+    """Engines by part, and the tensors that go from one to the next."""
 
     compiled: Compiled
     precision: str
+    engine: Callable[[Graph], Engine] = OnnxRuntime
     held: Arrays = field(default_factory=dict)
-    sessions: dict[str, ort.InferenceSession] = field(default_factory=dict)
+    engines: dict[str, Engine] = field(default_factory=dict)
 
     def run(self, part: str, **given: NDArray[Any]) -> Arrays:
         """Run a part on `given` and what is held; states and prologue tensors are held for the next."""
-        if part not in self.sessions:
-            options = ort.SessionOptions()
-            options.intra_op_num_threads, options.log_severity_level = 1, 3
+        if part not in self.engines:
             compiled = replace(self.compiled, plan=Plan(precision=self.precision))
-            model = build_part(compiled, part).model({}).SerializeToString()
-            self.sessions[part] = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        session, feeds = self.sessions[part], {**self.held, **given}
-        wanted = {item.name: feeds[item.name] for item in session.get_inputs()}
-        names = [item.name for item in session.get_outputs()]
-        results = dict(zip(names, session.run(names, wanted), strict=True))
+            self.engines[part] = self.engine(build_part(compiled, part))
+        feeds = {**self.held, **given}
+        results = self.engines[part].run({name: feeds[name] for name in self.engines[part].inputs})
         if part != "score":
-            for name in [n for n in names if n.startswith(("state.", "prologue."))]:
+            for name in [n for n in results if n.startswith(("state.", "prologue."))]:
                 self.held[name.removesuffix(".out")] = results.pop(name)
         return results
 
@@ -49,6 +71,11 @@ class Driver:
                      for spec in state_specs(self.compiled.layout)}
         if self.compiled.prologue.crossing:
             self.run("prologue", **conditions)
+
+    def resume(self, score: Arrays) -> None:
+        """States as the score graph left them."""
+        self.held.update({name.removesuffix(".out"): value for name, value in score.items()
+                          if name.startswith("state.")})
 
     def replay(self, images: NDArray[Any], part: str = "step", rows: int | None = None, start: int = 0,
                twice: bool = False) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Wrong exports: one thing changed in the staged program, or in the graphs as they are written."""
+"""Wrong exports: one thing changed in the staged program, or in the graphs before they are written."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,10 +16,11 @@ from pixelsnail_infer.export import artifacts, staging
 from pixelsnail_infer.export.compile import Compiled
 from pixelsnail_infer.export.emission import row as emit_row
 from pixelsnail_infer.export.emission import step as emit_step
-from pixelsnail_infer.export.emission.onnx_graph import GraphWriter
+from pixelsnail_infer.export.emission import vocabulary as v
+from pixelsnail_infer.export.emission.graph import Graph, Operation, Step, Value
 
 Patch = pytest.MonkeyPatch
-Edit = Callable[[GraphWriter], None]
+Edit = Callable[[Graph, list[Step]], None]
 
 
 def change_program(patch: Patch, change: Callable[[Compiled], None]) -> None:
@@ -37,117 +36,129 @@ def change_program(patch: Patch, change: Callable[[Compiled], None]) -> None:
 
 
 def change_graph(patch: Patch, part: str, edit: Edit) -> None:
-    """One graph is written as always, then edited."""
+    """One graph is decided as always, then edited."""
     build_part = artifacts.build_part
 
-    def broken(compiled: Compiled, name: str) -> GraphWriter:
-        writer = build_part(compiled, name)
-        if name == part:
-            edit(writer)
-        return writer
+    def broken(compiled: Compiled, name: str) -> Graph:
+        graph = build_part(compiled, name)
+        if name != part:
+            return graph
+        steps = list(graph.steps)
+        edit(graph, steps)
+        assert tuple(steps) != graph.steps
+        return replace(graph, steps=tuple(steps))
 
     patch.setattr(artifacts, "build_part", broken)
 
 
-def find(writer: GraphWriter, kind: str, start: str = "") -> Iterator[onnx.NodeProto]:
-    """Nodes of a kind whose first input's name starts so; at least one."""
-    found = [node for node in writer.nodes if node.op_type == kind and node.input[0].startswith(start)]
+def find(steps: list[Step], kind: type[Operation], start: str = "", fn: str | None = None) -> Iterator[Step]:
+    """Steps of a kind whose first operand's name starts so; at least one."""
+    found = [step for step in steps if type(step.operation) is kind and getattr(step.operation, "fn", None) == fn
+             and next(step.operation.operands()).name.startswith(start)]
     assert found, f"no {kind} of {start!r}"
     yield from found
 
 
-def feed(writer: GraphWriter, node: onnx.NodeProto, index: int, *steps: tuple[str, Any]) -> None:
-    """Put operations with a constant before one input of a node."""
-    place = next(k for k, other in enumerate(writer.nodes) if other is node)
-    value = node.input[index]
-    for number, (kind, constant) in enumerate(steps):
-        name = f"{value}_{place}_{number}"
-        writer.nodes.insert(place + number, helper.make_node(kind, [value, writer.constant(constant)], [name]))
-        value = name
-    node.input[index] = value
+def change(steps: list[Step], step: Step, **fields: Any) -> None:
+    """Other fields for an operation."""
+    steps[steps.index(step)] = replace(step, operation=replace(step.operation, **fields))
 
 
-def size(writer: GraphWriter, name: str, axis: int) -> int:
-    (info,) = (value for value in writer.inputs if value.name == name)
-    return info.type.tensor_type.shape.dim[axis].dim_value
+def feed(steps: list[Step], step: Step, name: str, *chain: tuple[v.BinaryFn, float]) -> None:
+    """Put operations with a constant before one operand."""
+    value = getattr(step.operation, name)
+    for fn, number in chain:
+        place = steps.index(step)
+        constant, result = (Value(f"new.{len(steps)}.{k}", value.kind) for k in range(2))
+        array = np.array([number], np.float32 if value.kind == "float" else np.int64)
+        steps[place:place] = [Step(v.Constant(constant.name, array), (constant,), ""),
+                              Step(v.Binary(fn, value, constant), (result,), "")]
+        value = result
+    change(steps, step, **{name: value})
+
+
+def size(graph: Graph, name: str, axis: int) -> int:
+    (found,) = (entry.shape[axis] for entry in graph.inputs if entry.value.name == name)
+    return int(found)
 
 
 def next_address(role: str) -> Edit:
     """Every write of a state goes one position too far."""
-    def edit(w: GraphWriter) -> None:
-        for node in find(w, "TensorScatter", f"state.{role}"):
-            feed(w, node, 2, ("Add", 1), ("Mod", size(w, node.input[0], 2)))
+    def edit(graph: Graph, steps: list[Step]) -> None:
+        for step in find(steps, v.Write, f"state.{role}"):
+            name = next(step.operation.operands()).name
+            feed(steps, step, "start", ("add", 1), ("mod", size(graph, name, 2)))
     return edit
 
 
 def lost_write(role: str) -> Edit:
     """The state's output is its input."""
-    def edit(w: GraphWriter) -> None:
-        for node in find(w, "TensorScatter", f"state.{role}"):
-            del node.input[1:], node.attribute[:]
-            node.op_type = "Identity"
+    def edit(graph: Graph, steps: list[Step]) -> None:
+        for step in find(steps, v.Write, f"state.{role}"):
+            steps[steps.index(step)] = replace(step, operation=v.Copy(next(step.operation.operands())))
     return edit
 
 
 def zero_write(role: str) -> Edit:
-    def edit(w: GraphWriter) -> None:
-        for node in find(w, "TensorScatter", f"state.{role}"):
-            feed(w, node, 1, ("Mul", 0.0))
+    def edit(graph: Graph, steps: list[Step]) -> None:
+        for step in find(steps, v.Write, f"state.{role}"):
+            feed(steps, step, "update", ("mul", 0.0))
     return edit
 
 
 def next_column(name: str) -> Edit:
     """A row of results or noise is read one column too far."""
-    def edit(w: GraphWriter) -> None:
-        for node in find(w, "Gather", name):
-            feed(w, node, 1, ("Add", 1), ("Mod", size(w, name, 1)))
+    def edit(graph: Graph, steps: list[Step]) -> None:
+        for step in find(steps, v.Gather, name):
+            feed(steps, step, "index", ("add", 1), ("mod", size(graph, name, 1)))
     return edit
 
 
-def next_row(w: GraphWriter) -> None:
+def next_row(graph: Graph, steps: list[Step]) -> None:
     """The row graph reads rings as if it were one row further."""
-    for node in find(w, "Mod"):
-        feed(w, node, 0, ("Add", 1))
+    for step in find(steps, v.Binary, fn="mod"):
+        feed(steps, step, "a", ("add", 1))
 
 
-def not_strict(w: GraphWriter) -> None:
+def not_strict(graph: Graph, steps: list[Step]) -> None:
     """Attention over earlier positions sees its own as well."""
-    for node in find(w, "Less"):
-        node.op_type = "LessOrEqual"
+    for step in find(steps, v.Binary, fn="lt"):
+        change(steps, step, fn="le")
 
 
-def given_where_drawn(w: GraphWriter) -> None:
-    (node,) = (node for node in w.nodes if "pixel" in node.output)
-    node.input[1], node.input[2] = node.input[2], node.input[1]
+def given_where_drawn(graph: Graph, steps: list[Step]) -> None:
+    (pixel,) = (output.value for output in graph.outputs if output.name == "pixel")
+    (step,) = (step for step in steps if pixel in step.results)
+    assert isinstance(step.operation, v.Where)
+    change(steps, step, yes=step.operation.no, no=step.operation.yes)
 
 
-def no_temperature(w: GraphWriter) -> None:
-    for node in find(w, "Unsqueeze", "temperature"):
-        feed(w, node, 0, ("Min", 0.0), ("Add", 1.0))
+def no_temperature(graph: Graph, steps: list[Step]) -> None:
+    for step in find(steps, v.Unsqueeze, "temperature"):
+        feed(steps, step, "value", ("min", 0.0), ("add", 1.0))
 
 
-def rows_off_by_one(w: GraphWriter) -> None:
-    for node in find(w, "Sub", "rows"):
-        feed(w, node, 0, ("Sub", 1))
+def rows_off_by_one(graph: Graph, steps: list[Step]) -> None:
+    for step in find(steps, v.Binary, "rows", fn="sub"):
+        feed(steps, step, "a", ("sub", 1))
 
 
-def least_probable(w: GraphWriter) -> None:
-    (node,) = find(w, "TopK")
-    for attribute in node.attribute:
-        attribute.i = 0 if attribute.name == "largest" else attribute.i
+def least_probable(graph: Graph, steps: list[Step]) -> None:
+    (step,) = find(steps, v.Top)
+    feed(steps, step, "value", ("mul", -1.0))
 
 
-def other_label(w: GraphWriter) -> None:
-    for node in (node for node in w.nodes if "label" in node.input):
-        feed(w, node, list(node.input).index("label"), ("Add", 1), ("Mod", 3))
+def other_label(graph: Graph, steps: list[Step]) -> None:
+    (step,) = (step for step in steps if isinstance(step.operation, v.Gather) and step.operation.index.name == "label")
+    feed(steps, step, "index", ("add", 1), ("mod", 3))
 
 
 def without_taps(part: str, above: bool) -> Callable[[Patch], None]:
-    """One graph is written with one tap of every convolution zero; the others with all."""
+    """One graph is decided with one tap of every convolution zero; the others with all."""
     def install(patch: Patch) -> None:
         build_part = artifacts.build_part
 
-        def broken(compiled: Compiled, name: str) -> GraphWriter:
+        def broken(compiled: Compiled, name: str) -> Graph:
             network = compiled.program.order
             kept = [(n, n.attrs) for n in network if n.op in ("linear", "lookup") and n.frame is not None]
             if name == part:
@@ -155,10 +166,10 @@ def without_taps(part: str, above: bool) -> Callable[[Patch], None]:
                     offset = next((o for o in attrs["taps"] if (o[0] < 0) == above and o != (0, 0)), None)
                     if offset is not None:
                         node.attrs = {**attrs, "taps": {**attrs["taps"], offset: 0 * attrs["taps"][offset]}}
-            writer = build_part(compiled, name)
+            graph = build_part(compiled, name)
             for node, attrs in kept:
                 node.attrs = attrs
-            return writer
+            return graph
 
         patch.setattr(artifacts, "build_part", broken)
     return install

@@ -1,0 +1,221 @@
+"""Decide a graph, an operation at a time: equal operations become one, and equal constants one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pixelsnail_infer.export.emission import vocabulary as v
+from pixelsnail_infer.export.emission.graph import Graph, Input, Kind, Operation, Output, Step, Value
+
+__all__ = ["GraphBuilder", "Operand", "kind_of"]
+
+Numbers = torch.Tensor | Sequence[Any] | float | int
+Operand = Value | Numbers
+"""A value, or numbers that become a constant."""
+COMPARISONS = ("eq", "lt", "le", "gt", "ge")
+
+
+def kind_of(dtype: torch.dtype) -> Kind:
+    """What graphs hold numbers of a dtype as."""
+    return "float" if dtype.is_floating_point else "bool" if dtype == torch.bool else "int"
+
+
+def _kind(array: NDArray[Any]) -> Kind:
+    return "float" if array.dtype.kind == "f" else "bool" if array.dtype.kind == "b" else "int"
+
+
+class GraphBuilder:
+    """Collects one graph. A method for each operation of the vocabulary, which says what it computes.
+
+    `module` is the path of the module that the next operations come from. Not to be shared by threads.
+    """
+
+    def __init__(self, name: str, precision: str = "float32") -> None:
+        self.name, self.precision = name, precision
+        self.module = ""
+        self._inputs: dict[str, Input] = {}
+        self._outputs: list[Output] = []
+        self._steps: list[Step] = []
+        self._known: dict[Operation, tuple[Value, ...]] = {}
+        self._weights: dict[str, int] = {}
+
+    def graph(self) -> Graph:
+        """What was collected."""
+        return Graph(self.name, self.precision, tuple(self._inputs.values()), tuple(self._steps),
+                     tuple(self._outputs), sum(self._weights.values()))
+
+    def input(self, name: str, kind: Kind, shape: Sequence[int | str]) -> Value:
+        """Declare a graph input, once however often it is asked for."""
+        return self._inputs.setdefault(name, Input(Value(name, kind), tuple(shape))).value
+
+    def output(self, name: str, value: Value, shape: Sequence[int | str]) -> None:
+        """Declare a graph output. What cannot be one by itself is copied."""
+        taken = value in (output.value for output in self._outputs)
+        computed = any(value in step.results for step in self._steps if not isinstance(step.operation, v.Constant))
+        if taken or not computed:
+            (value,) = self._append(v.Copy(value), value.kind)
+        self._outputs.append(Output(name, value, tuple(shape)))
+
+    def constant(self, numbers: Numbers) -> Value:
+        """A constant; floating-point numbers take the graph's precision, and a single number the shape `[1]`."""
+        constant = self._constant(numbers)
+        return self._one(constant, _kind(constant.array))
+
+    def copy(self, value: Value) -> Value:
+        return self._one(v.Copy(value), value.kind)
+
+    def cast(self, value: Value, kind: Kind) -> Value:
+        return self._one(v.Cast(value, kind), kind)
+
+    def typed(self, value: Value, dtype: torch.dtype) -> Value:
+        """`value`, which states and row results hold as a floating-point number, in the kind that it has elsewhere."""
+        return value if dtype.is_floating_point else self.cast(value, kind_of(dtype))
+
+    def as_float(self, value: Value) -> Value:
+        """`value` as states and row results hold it."""
+        return value if value.kind == "float" else self.cast(value, "float")
+
+    def unary(self, fn: v.UnaryFn, value: Value) -> Value:
+        return self._one(v.Unary(fn, value), "bool" if fn in ("not", "isnan") else value.kind)
+
+    def elu(self, value: Value, alpha: float) -> Value:
+        return self._one(v.Elu(value, alpha), "float")
+
+    def leaky_relu(self, value: Value, slope: float) -> Value:
+        return self._one(v.LeakyRelu(value, slope), "float")
+
+    def clip(self, value: Value, low: float, high: float) -> Value:
+        return self._one(v.Clip(value, low, high), "float")
+
+    def binary(self, fn: v.BinaryFn, a: Operand, b: Operand) -> Value:
+        left, right = self._value(a), self._value(b)
+        assert left.kind == right.kind, (fn, left, right)
+        return self._one(v.Binary(fn, left, right), "bool" if fn in COMPARISONS else left.kind)
+
+    def add(self, a: Operand, b: Operand) -> Value:
+        return self.binary("add", a, b)
+
+    def sub(self, a: Operand, b: Operand) -> Value:
+        return self.binary("sub", a, b)
+
+    def mul(self, a: Operand, b: Operand) -> Value:
+        return self.binary("mul", a, b)
+
+    def div(self, a: Operand, b: Operand) -> Value:
+        return self.binary("div", a, b)
+
+    def mod(self, a: Operand, b: Operand) -> Value:
+        return self.binary("mod", a, b)
+
+    def both(self, a: Operand, b: Operand) -> Value:
+        return self.binary("and", a, b)
+
+    def where(self, mask: Operand, yes: Operand, no: Operand) -> Value:
+        held, first, second = self._value(mask), self._value(yes), self._value(no)
+        assert held.kind == "bool" and first.kind == second.kind, (held, first, second)
+        return self._one(v.Where(held, first, second), first.kind)
+
+    def reshape(self, value: Value, shape: Sequence[int]) -> Value:
+        return self._one(v.Reshape(value, tuple(shape)), value.kind)
+
+    def unsqueeze(self, value: Value, *axes: int) -> Value:
+        return self._one(v.Unsqueeze(value, axes), value.kind)
+
+    def squeeze(self, value: Value, *axes: int) -> Value:
+        return self._one(v.Squeeze(value, axes), value.kind)
+
+    def transpose(self, value: Value, order: Sequence[int]) -> Value:
+        return self._one(v.Transpose(value, tuple(order)), value.kind)
+
+    def expand(self, value: Value, sizes: Sequence[int], like: Value | None = None, lead: int = 0) -> Value:
+        return self._one(v.Expand(value, tuple(sizes), like, lead), value.kind)
+
+    def concat(self, values: Sequence[Value], axis: int) -> Value:
+        """The values one after the other; a single one as it is."""
+        assert len({value.kind for value in values}) == 1, values
+        return values[0] if len(values) == 1 else self._one(v.Concat(tuple(values), axis), values[0].kind)
+
+    def split(self, value: Value, sizes: Sequence[int], axis: int) -> tuple[Value, ...]:
+        return self._several(v.Split(value, tuple(sizes), axis), *(value.kind for _ in sizes))
+
+    def slice(self, value: Value, start: int, end: int, axis: int) -> Value:
+        return self._one(v.Slice(value, start, end, axis), value.kind)
+
+    def pad(self, value: Value, low: Sequence[int], high: Sequence[int], fill: v.Number | None = None) -> Value:
+        return self._one(v.Pad(value, tuple(low), tuple(high), fill), value.kind)
+
+    def border(self, value: Value, left: int, right: int, fill: torch.Tensor) -> Value:
+        """`fill` is `[*channels]`."""
+        return self._one(v.Border(value, left, right, self._constant(fill[None, None])), value.kind)
+
+    def gather(self, value: Operand, index: Operand, axis: int) -> Value:
+        whole = self._value(value)
+        return self._one(v.Gather(whole, self._value(index), axis), whole.kind)
+
+    def gather_cells(self, value: Value, index: Value) -> Value:
+        return self._one(v.GatherCells(value, index), value.kind)
+
+    def gather_each(self, value: Value, index: Value, axis: int) -> Value:
+        return self._one(v.GatherEach(value, index, axis), value.kind)
+
+    def write(self, state: Value, update: Value, start: Value) -> Value:
+        return self._one(v.Write(state, update, start), state.kind)
+
+    def reduce(self, fn: v.ReduceFn, value: Value, axis: int, keep: bool = False) -> Value:
+        return self._one(v.Reduce(fn, value, axis, keep), value.kind)
+
+    def argmax(self, value: Value, axis: int, keep: bool = False) -> Value:
+        return self._one(v.ArgMax(value, axis, keep), "int")
+
+    def top(self, value: Value, count: int, axis: int) -> tuple[Value, ...]:
+        return self._several(v.Top(value, count, axis), value.kind, "int")
+
+    def cumulative_sum(self, value: Value, axis: int) -> Value:
+        return self._one(v.CumulativeSum(value, axis), value.kind)
+
+    def softmax(self, value: Value, axis: int, log: bool = False) -> Value:
+        return self._one(v.Softmax(value, axis, log), "float")
+
+    def matmul(self, a: Operand, b: Operand) -> Value:
+        return self._one(v.MatMul(self._value(a), self._value(b)), "float")
+
+    def linear(self, value: Value, weight: Operand, bias: Operand) -> Value:
+        return self._one(v.Linear(value, self._value(weight), self._value(bias)), "float")
+
+    def convolve(self, image: Value, kernel: Operand, bias: Value | None, low: Sequence[int], high: Sequence[int]
+                 ) -> Value:
+        (top, left), (bottom, right) = low, high
+        return self._one(v.Convolve(image, self._value(kernel), bias, (top, left), (bottom, right)), "float")
+
+    def _constant(self, numbers: Numbers) -> v.Constant:
+        array = numbers.detach().cpu().numpy() if isinstance(numbers, torch.Tensor) else np.asarray(numbers)
+        dtype = {"float": self.precision, "int": "int64", "bool": "bool"}[_kind(array)]
+        array = np.ascontiguousarray(array, dtype)
+        digest = hashlib.sha256(f"{dtype} {array.shape} ".encode())
+        digest.update(array.data)
+        if array.size > 1 and _kind(array) == "float":
+            self._weights[digest.hexdigest()] = array.size
+        return v.Constant(digest.hexdigest(), array)
+
+    def _value(self, operand: Operand) -> Value:
+        return operand if isinstance(operand, Value) else self.constant(operand)
+
+    def _one(self, operation: Operation, kind: Kind) -> Value:
+        return self._several(operation, kind)[0]
+
+    def _several(self, operation: Operation, *kinds: Kind) -> tuple[Value, ...]:
+        """The results of an operation; of an equal one, if there is one."""
+        if operation not in self._known:
+            self._known[operation] = self._append(operation, *kinds)
+        return self._known[operation]
+
+    def _append(self, operation: Operation, *kinds: Kind) -> tuple[Value, ...]:
+        results = tuple(Value(f"%{len(self._steps)}.{k}", kind) for k, kind in enumerate(kinds))
+        self._steps.append(Step(operation, results, self.module))
+        return results

@@ -1,0 +1,75 @@
+"""A graph that is decided and not yet written: inputs, operations in order, outputs. It knows of no file format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Literal
+
+__all__ = ["Graph", "Input", "Kind", "Operation", "Output", "Shape", "Step", "Value"]
+
+Kind = Literal["float", "int", "bool"]
+"""Of values: "float" is the precision of the graph, "int" is int64."""
+Shape = tuple[int | str, ...]
+"""Sizes; "B" is the number of slots, the only one that is not known before a graph runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A graph input or the result of an operation. Names are unique within a graph."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """The base of the vocabulary. Its operands are its fields that are values."""
+
+    def operands(self) -> Iterator[Value]:
+        """The values that it reads, in the order of its fields."""
+        for entry in fields(self):
+            given = getattr(self, entry.name)
+            yield from (one for one in (given if isinstance(given, tuple) else (given,)) if isinstance(one, Value))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation, its results, and the path of the module that it comes from ("" for none)."""
+
+    operation: Operation
+    results: tuple[Value, ...]
+    module: str
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A graph input: its value bears its name."""
+
+    value: Value
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A graph output: the result of an operation that is no constant and no other output, under a name of its own."""
+
+    name: str
+    value: Value
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One part of an export. Every step comes after those whose results it reads.
+
+    `precision` is NumPy's name of the dtype that "float" values have. `weights` counts the numbers in its
+    floating-point constants, scalars left out.
+    """
+
+    name: str
+    precision: str
+    inputs: tuple[Input, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[Output, ...]
+    weights: int

@@ -1,0 +1,1 @@
+"""Writing decided graphs: a format in each set of files."""
