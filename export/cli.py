@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from pixelsnail_infer import __version__
+from pixelsnail_infer.commandline import ArgumentParser, run_command
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.export.from_checkpoint import export_checkpoint
 from pixelsnail_infer.export.report import report
@@ -36,18 +37,21 @@ The checkpoint is loaded without running anything that it says. Then, without Py
 
   pixelsnail-infer sample top.onnx --n 16 --seed 0 -o grid.png
 
-Exit codes: 0 done, 1 the input or the result is bad (one line says why), 2 wrong usage."""
+Exit codes: 0 done, 1 the input or the result is bad (one line says why), 2 wrong usage, 130 interrupted."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, prog: str = "export-model") -> int:
     """Run the command; returns the exit code. Errors are one line on stderr."""
-    parser = argparse.ArgumentParser(prog="export-model", description=_HELP,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    return run_command(prog, lambda: _run(argv, prog))
+
+
+def _run(argv: Sequence[str] | None, prog: str) -> int:
+    parser = ArgumentParser(prog=prog, description=_HELP)
     parser.add_argument("checkpoint", metavar="CKPT", help="the trained model (.pt)")
     parser.add_argument("output", metavar="OUT.onnx", help="the step graph; the other files are named after it")
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     parser.add_argument("--traceback", action="store_true", help="on failure, also print where in the code it failed")
-    parser.add_argument("--version", action="version", version=f"export-model {__version__}")
+    parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
     add_options(parser, ExportOptions)
     args = parser.parse_args(argv)
     if not args.output.endswith(".onnx"):
@@ -58,11 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PixelsnailError as error:
         if args.traceback:
             traceback.print_exception(error)
-        print(f"export-model: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("export-model: interrupted; nothing was written", file=sys.stderr)
-        return 130
+        raise
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -1,16 +1,15 @@
 """The command `pixelsnail-infer`: sample, generate, score, info, verify.
 
-Exit codes: 0 done, 1 bad input or result, 2 usage."""
+Exit codes: 0 done, 1 bad input or result, 2 usage, 130 interrupted."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 from pixelsnail_infer import __version__
+from pixelsnail_infer.commandline import ArgumentParser, run_command
 from pixelsnail_infer.errors import PixelsnailError
 
 _DESCRIPTION = """\
@@ -24,34 +23,21 @@ Sample, score and inspect models that `export-model` wrote.
   pixelsnail-infer info out.onnx                           what is in it
   pixelsnail-infer verify out.onnx ckpt.pt                 compare with PyTorch (needs PyTorch)
 
-Exit codes: 0 done, 1 the input or the result is bad (one line says why), 2 wrong usage."""
+Exit codes: 0 done, 1 the input or the result is bad (one line says why), 2 wrong usage, 130 interrupted."""
 _EXPORT_SIDE = ("torch", "onnx", "onnxscript", "networkx")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors are one line on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        code = _verify(arguments[1:]) if arguments[:1] == ["verify"] else _run(arguments)
-        sys.stdout.flush()
-        return code
-    except PixelsnailError as error:
-        print(f"pixelsnail-infer: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("pixelsnail-infer: interrupted; nothing was written", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output is gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    verify = arguments[:1] == ["verify"]
+    return run_command("pixelsnail-infer", lambda: _verify(arguments[1:]) if verify else _run(arguments))
 
 
 def _run(arguments: list[str]) -> int:
     from pixelsnail_infer.runtime.commands.table import add_commands
 
-    parser = argparse.ArgumentParser(
-        prog="pixelsnail-infer", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(prog="pixelsnail-infer", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"pixelsnail-infer {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_commands(commands)
@@ -65,7 +51,7 @@ def _verify(arguments: list[str]) -> int:
     """`verify` lives on the exporter's side and is imported only when it is asked for."""
     try:
         command = importlib.import_module("pixelsnail_infer.export.verify_command")
-        parser = argparse.ArgumentParser(prog="pixelsnail-infer verify", description=command.__doc__)
+        parser = ArgumentParser(prog="pixelsnail-infer verify", description=command.__doc__)
         command.add_arguments(parser)
         code: int = command.run(parser.parse_args(arguments))
         return code

@@ -1,0 +1,39 @@
+"""Text for messages: on one line, not too long, and without characters that a terminal would obey."""
+
+from __future__ import annotations
+
+__all__ = ["one_line", "printable", "shown"]
+
+_LONGEST = 1000
+_LONGEST_VALUE = 100
+
+
+def one_line(text: object) -> str:
+    """`text` on one line; of a very long one the beginning and the end."""
+    words = " ".join(str(text).split())
+    if len(words) > _LONGEST:
+        words = f"{words[: _LONGEST * 2 // 3]} … {words[-_LONGEST // 3 :]}"
+    return printable(words)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """`text` with an escape in place of every character that is not printable and not in `keep`: control characters,
+    and what stands for the bytes of a path that are no UTF-8."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in text)
+
+
+def shown(value: object) -> str:
+    """`value` as messages show it; `repr` alone raises for integers of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return f"{type(value).__name__} of too many digits"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that is no UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
