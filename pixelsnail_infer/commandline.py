@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TextIO
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.messages import one_line, printable
 
-__all__ = ["ArgumentParser", "integer", "real", "run_command"]
+__all__ = ["ArgumentParser", "integer", "run_command"]
 
 _DIGITS = 30  # of an integer on the command line; Python itself refuses some thousands
 
@@ -39,14 +39,6 @@ def integer(text: str) -> int:
     if len(digits) > _DIGITS:
         raise argparse.ArgumentTypeError(f"an integer of {len(digits)} digits is too large")
     return int(digits)
-
-
-def real(text: str) -> float:
-    """The type of a number argument. Raises `ArgumentTypeError`."""
-    try:
-        return float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
 
 
 def run_command(prog: str, command: Callable[[], int]) -> int:
@@ -123,6 +115,7 @@ class _Bytes(io.BufferedIOBase):
 
     def __init__(self, stream: TextIO | None) -> None:
         self.stream = stream
+        self.name = getattr(stream, "name", "")
         self.failure = OSError(errno.EBADF, "it is closed") if stream is None else None
 
     def writable(self) -> bool:

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.messages import shown
 
 NOISE_VERSION = 1
 _LIMIT = 1 << 64
@@ -45,7 +46,7 @@ def image_keys(seed: int | Sequence[int] | NDArray[np.integer], n: int) -> NDArr
     """
     keys = np.zeros((n, 2), np.uint64)
     if isinstance(seed, (str, bytes)) or not (np.ndim(seed) == 0 or isinstance(seed, (Sequence, np.ndarray))):
-        raise RequestError(f"seed is {seed!r}, expected an integer or a sequence of {n} integers.")
+        raise RequestError(f"seed is {shown(seed)}, expected an integer or a sequence of {n} integers.")
     if np.ndim(seed) == 0:
         keys[:, 0] = _seed(seed)
         keys[:, 1] = np.arange(n, dtype=np.uint64)
@@ -115,7 +116,7 @@ def _seed(value: object) -> int:
             raise TypeError
         seed = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise RequestError(f"seed is {value!r}, expected an integer from 0 to 2^64 - 1.") from None
+        raise RequestError(f"seed is {shown(value)}, expected an integer from 0 to 2^64 - 1.") from None
     if not 0 <= seed < _LIMIT:
-        raise RequestError(f"seed is {seed}, expected an integer from 0 to 2^64 - 1.")
+        raise RequestError(f"seed is {shown(seed)}, expected an integer from 0 to 2^64 - 1.")
     return seed

@@ -12,12 +12,15 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import BackendError, GraphFileError
+from pixelsnail_infer.messages import shown
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, TensorInfo
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(bool)": "bool"}
 _ALIGNMENT = 64
+THREADS_PER_CORE = 8
+"""More threads than this only wait for one another; thousands never end."""
 
 
 class CpuBackend:
@@ -34,8 +37,12 @@ class CpuBackend:
 
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise BackendError(f"threads is {threads!r}, expected None or an integer of at least 1.")
-        self.threads = usable_cores() if threads is None else threads
+            raise BackendError(f"threads is {shown(threads)}, expected None or an integer of at least 1.")
+        cores = usable_cores()
+        if threads is not None and threads > (most := cores * THREADS_PER_CORE):
+            what = f"threads is {shown(threads)}, but there are {cores} cores"
+            raise BackendError(f"{what}; give at most {most}, or leave it out for one per core.")
+        self.threads = cores if threads is None else threads
 
     def load(self, file: GraphFile) -> Graph:
         """Create the session. Warnings of the engine are shown; a fallback to another device is an error."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pixelsnail_infer.distributions import distribution_of
@@ -55,6 +56,12 @@ def signature(manifest: Manifest, part: str) -> Signature:
 def widest_step(manifest: Manifest) -> Signature:
     """The step's signature with every input that any of its variants takes."""
     return signature(manifest, "filtered" if distribution_of(manifest).filters else "step")
+
+
+def tensor_bytes(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> int:
+    """Exact bytes of tensors of these dtypes and shapes."""
+    items = {"float32": 4, "int64": 8, "bool": 1}
+    return sum(items[dtype] * math.prod(shape) for dtype, shape in tensors)
 
 
 def check_signature(graph: Graph, expected: Signature, name: str) -> None:

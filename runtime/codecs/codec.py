@@ -15,11 +15,12 @@ from pixelsnail_infer.errors import GraphFileError, ManifestError, RequestError
 from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime.backends import Backend, BoundGraph, Buffer, Graph, open_backend
 from pixelsnail_infer.runtime.backends.plans import check_plan
-from pixelsnail_infer.runtime.backends.signature import Signature, Tensors, check_signature
+from pixelsnail_infer.runtime.backends.signature import Signature, Tensors, check_signature, tensor_bytes
 from pixelsnail_infer.runtime.codecs.inputs import check_codes, check_image
 from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
 from pixelsnail_infer.runtime.files.model_files import expect_kind
 from pixelsnail_infer.runtime.requests.guard import CallGuard
+from pixelsnail_infer.runtime.requests.memory import check_fits, check_images_fit
 from pixelsnail_infer.runtime.requests.request import count
 
 __all__ = ["Decoder", "Encoder", "load_decoder", "load_encoder", "read_codec"]
@@ -50,6 +51,11 @@ class Codec:
         """The frozen description of the file."""
         return self._manifest
 
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of the result for one image."""
+        return tensor_bytes(codec_signature(self._manifest).outputs.values())
+
     def close(self) -> None:
         """Release graph and buffers, after waiting for a call in progress; may be called again. Later calls raise."""
         if self._calls.closed:
@@ -74,6 +80,7 @@ class Codec:
         limit = CODEC_BATCH if max_batch is None else count(max_batch, "max_batch")
         total = len(next(iter(inputs.values())))
         shapes = codec_signature(self._manifest).outputs
+        check_images_fit(total, self.result_bytes)
         results = {name: np.empty((total, *shape), dtype) for name, (dtype, shape) in shapes.items()}
         with self._calls:
             for first in range(0, total, limit):
@@ -97,6 +104,8 @@ class Codec:
             self._batch = None  # release the old buffers before the new ones are allocated
             shapes = codec_signature(self._manifest)
             tensors = shapes.inputs | shapes.outputs
+            need = size * tensor_bytes(tensors.values())
+            check_fits(need, f"A batch of {size} images that are coded", "give a smaller max_batch")
             buffers = {name: self._backend.allocate((size, *dims), dtype) for name, (dtype, dims) in tensors.items()}
             inputs = {name: buffers[name] for name in shapes.inputs}
             bound = self._graph.bind(inputs, {name: buffers[name] for name in shapes.outputs})

@@ -8,33 +8,45 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from pixelsnail_infer.codec import ImageSpec
+from pixelsnail_infer.commandline import ArgumentParser, integer
 from pixelsnail_infer.errors import RequestError
-from pixelsnail_infer.runtime.commands.images import as_pixels, grid_columns, png_grid, read_picture, require_pillow
+from pixelsnail_infer.runtime.commands.drawn import (
+    DEFAULT_N,
+    Drawn,
+    check_grid_options,
+    check_picture,
+    how_drawn,
+    images_asked,
+    print_written,
+    write_drawn,
+)
+from pixelsnail_infer.runtime.commands.images import as_pixels, require_pillow
 from pixelsnail_infer.runtime.commands.labels import read_conditions
 from pixelsnail_infer.runtime.commands.options import (
-    RAW,
     add_conditions,
     add_engine,
     add_grid,
+    add_output,
+    array_files,
     checked,
     output,
     whole,
 )
+from pixelsnail_infer.runtime.commands.pictures import WrongSizeError, read_picture
 from pixelsnail_infer.runtime.commands.progress import ProgressBar
-from pixelsnail_infer.runtime.commands.sample_command import DEFAULT_N, captions_of
-from pixelsnail_infer.runtime.files.arrays import load_array, npy, npz
-from pixelsnail_infer.runtime.files.saving import check_writable, write_whole
+from pixelsnail_infer.runtime.files.arrays import load_array, npz
+from pixelsnail_infer.runtime.files.saving import check_targets
 from pixelsnail_infer.runtime.pipeline.pipeline import Generated, Pipeline, load_pipeline
+from pixelsnail_infer.runtime.requests.memory import check_images_fit
 from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH
 
 _HELP = """\
 Draw images through several models: priors in order of drawing, then the decoder that makes images of their codes.
 
   pixelsnail-infer generate top.onnx bottom.onnx decoder.onnx --n 16 --seed 0 -o grid.png
+  pixelsnail-infer generate top.onnx bottom.onnx decoder.onnx --n 100 -o 'img_{index:04d}.png'       a file for each
   pixelsnail-infer generate top.onnx bottom.onnx decoder.onnx --label 0-9 --temperature 1,0.8 -o images.npy
   pixelsnail-infer generate top.onnx bottom.onnx --n 100 --codes codes.npz
 
@@ -50,13 +62,14 @@ Codes whose cell lies wholly inside the rectangle are kept, in every prior.
 
 --temperature, --top-k and --top-p take one value, or one for each prior with commas between (off: no filter). The same
 seed gives the same images, whatever --max-batch and --threads are. A .npy holds the images, float32 [n, H, W, C], and
---codes the codes of every level by name, int64 [n, h, w]."""
+--codes the codes of every level by name, int64 [n, h, w]. {index}, {seed} and {label} in the name of -o, or a folder
+(-o out/), make a file for every image; the text chunks of a .png say how it was drawn."""
 
 
-def add_generate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_generate(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     """Add the command; `run` of what it parses returns an exit code."""
     parser = commands.add_parser(
-        "generate", help="draw images through priors and a decoder", description=_HELP, formatter_class=RAW
+        "generate", help="draw images through priors and a decoder", description=_HELP
     )
     parser.add_argument("files", metavar="FILE.onnx", nargs="+", help="priors in order of drawing, then the decoder")
     parser.add_argument("--n", type=whole(1), help=f"images (default: one per label, or {DEFAULT_N})")
@@ -69,7 +82,7 @@ def add_generate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--temperature", type=checked(_each(float)), default=1.0, help="0 takes the most probable (default 1)"
     )
-    parser.add_argument("--top-k", type=checked(_each(int)), help="draw from the k most probable codes only")
+    parser.add_argument("--top-k", type=checked(_each(integer)), help="draw from the k most probable codes only")
     parser.add_argument(
         "--top-p", type=checked(_each(float)), help="draw from the most probable codes that hold this mass, 0 < p ≤ 1"
     )
@@ -81,28 +94,30 @@ def add_generate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_grid(parser)
     add_engine(parser, f"images in work at once (default {DEFAULT_MAX_BATCH})")
     parser.add_argument("--codes", type=output(".npz"), metavar="FILE.npz", help="write the codes of every level")
-    parser.add_argument("-o", "--output", type=output(".png", ".npy"), help="write the images: a .png or .npy file")
+    add_output(parser)
     parser.set_defaults(run=run_generate, fail=parser.error)
 
 
 def run_generate(args: argparse.Namespace) -> int:
     """Draw, write the files, and print how long it took."""
-    outputs = [path for path in (args.output, args.codes) if path is not None]
-    if not outputs:
-        args.fail("give -o FILE.png, -o FILE.npy or --codes FILE.npz")
-    if (args.image is None) != (args.keep is None) or (args.image is None and (args.encoder or args.fit)):
-        args.fail("--image and --keep go together, and --encoder and --fit go with them")
-    for path in outputs:
-        check_writable(path)
-    if args.output is not None and args.output.suffix == ".png":
+    n = images_asked(args)
+    _check_usage(args)
+    paths = [] if args.output is None else args.output.paths(n, args.seed, args.label)
+    inputs = [*args.files, args.encoder, args.image, *array_files(args)]
+    check_targets(paths, inputs, make_folders=args.output is not None and args.output.folder)
+    if args.codes is not None:
+        check_targets([args.codes], inputs)
+    if args.output is not None and args.output.picture:
         require_pillow()
-    n = args.n or len(args.label or ()) or DEFAULT_N
     files = {"encoder": args.encoder, "links": dict(args.link), "device": args.device, "threads": args.threads}
     with load_pipeline(args.files, **files) as pipeline:
-        conditions = read_conditions(pipeline.wiring.conditions, args.label, args.condition, n)
         drawn = pipeline.wiring.drawn
         if args.output is not None and drawn is None:
             raise RequestError("These models draw codes, not images; add their decoder's file, or write --codes only.")
+        check_images_fit(n, pipeline.image_bytes)
+        if drawn is not None:
+            check_picture(args, n, drawn.shape)
+        conditions = read_conditions(pipeline.wiring.conditions, args.label, args.condition, n)
         image = None if args.image is None else _read_image(pipeline, args.image, args.fit)
         started = time.perf_counter()
         with ProgressBar(unit="codes") as progress:
@@ -111,15 +126,24 @@ def run_generate(args: argparse.Namespace) -> int:
                 keep=args.keep, progress=progress, max_batch=args.max_batch, **conditions,
             )  # fmt: skip
         seconds = time.perf_counter() - started
-    if args.codes is not None:
-        write_whole(args.codes, npz(found.by_name))
+    result = None
     if args.output is not None and drawn is not None and found.images is not None:
-        picture = args.output.suffix == ".png"
-        write_whole(args.output, _png(found.images, drawn, args) if picture else npy(found.images))
+        text = how_drawn(args, args.files, pipeline.manifests)
+        result = Drawn(found.images, as_pixels(found.images, drawn.values), None, text)
+    write_drawn(args, paths, result, [] if args.codes is None else [(args.codes, npz(found.by_name))])
     print(f"{_what(found, n)} in {seconds:.2f} s")
-    for path in outputs:
-        print(f"wrote {path}")
+    print_written(paths)
+    print_written([] if args.codes is None else [args.codes])
     return 0
+
+
+def _check_usage(args: argparse.Namespace) -> None:
+    if args.output is None and args.codes is None:
+        args.fail("give -o FILE.png, -o FILE.npy or --codes FILE.npz")
+    completes = any(given is not None for given in (args.encoder, args.keep)) or args.fit
+    if (args.image is None) != (args.keep is None) or (args.image is None and completes):
+        args.fail("--image and --keep go together, and --encoder and --fit go with them")
+    check_grid_options(args)
 
 
 def _read_image(pipeline: Pipeline, path: str, fit: bool) -> NDArray[Any]:
@@ -130,17 +154,10 @@ def _read_image(pipeline: Pipeline, path: str, fit: bool) -> NDArray[Any]:
         return load_array(path, "--image")
     if spec.values != "pixels":
         raise RequestError(f"{path} is no .npy file; the encoder takes {spec.values} values, not pictures.")
-    image = read_picture(path, spec.channels, spec.shape if fit else None)
-    if image.shape[:2] != spec.shape:
-        found, needed = ("{1}×{0}".format(*shape) for shape in (image.shape, spec.shape))
-        raise RequestError(f"{path} is {found} pixels, expected {needed} (width×height); resize it, or add --fit.")
-    return image
-
-
-def _png(images: NDArray[np.float32], spec: ImageSpec, args: argparse.Namespace) -> bytes:
-    columns = args.columns or grid_columns(len(images), args.label)
-    captions = captions_of(args.label, len(images))
-    return png_grid(as_pixels(images, spec.values), None, captions=captions, columns=columns, scale=args.scale)
+    try:
+        return read_picture(path, spec.channels, spec.shape, fit=fit)
+    except WrongSizeError as error:
+        raise RequestError(f"{str(error).rstrip('.')}, or add --fit.") from error
 
 
 def _what(found: Generated, n: int) -> str:
@@ -164,8 +181,8 @@ def _each(number: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def _rectangle(text: str) -> tuple[int, ...]:
     try:
-        numbers = tuple(int(item) for item in text.split(","))
-    except ValueError:
+        numbers = tuple(integer(item) for item in text.split(","))
+    except argparse.ArgumentTypeError:
         numbers = ()
     if len(numbers) != 4:
         raise ValueError(f"{text!r} is not a rectangle; write X0,Y0,X1,Y1, as in 0,0,128,256")
@@ -177,4 +194,4 @@ def _link(text: str) -> tuple[tuple[int, str], int | None]:
     stage, _, name = place.partition(".")
     if not (stage.isdecimal() and name and (source.isdecimal() or source == "none")):
         raise ValueError(f"{text!r} is not STAGE.NAME=STAGE; write for example 2.condition=0, or 2.condition=none")
-    return (int(stage), name), None if source == "none" else int(source)
+    return (integer(stage), name), None if source == "none" else integer(source)

@@ -1,23 +1,66 @@
-"""Pictures: a labelled grid of images, and images read from files. Codes are shown as grey levels, 0 black."""
+"""Images as PNG files: a labelled grid of many, or one alone. Codes are shown as grey levels, 0 black."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelsnail_infer.distributions import from_uint8, to_uint8
+from pixelsnail_infer.distributions import to_uint8
 from pixelsnail_infer.errors import BackendError, RequestError
+from pixelsnail_infer.messages import one_line, shown
 
 _TILE = 64  # the side that tiles are enlarged to, about
 _GAP = 4
 _CAPTION = 14
 _WIDEST = 20
+MOST_PIXELS = 178_956_970
+"""Of a picture that is written: Pillow and programs on top of it refuse, or warn of, larger ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where the n tiles of a picture lie, each of height × width pixels that are enlarged `scale` times."""
+
+    n: int
+    height: int
+    width: int
+    columns: int
+    scale: int
+    head: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture."""
+        return self._across * self.columns + _GAP, self._down * -(-self.n // self.columns) + _GAP
+
+    def place(self, k: int) -> tuple[int, int]:
+        """Left and upper side of tile k, its caption included."""
+        return _GAP + k % self.columns * self._across, _GAP + k // self.columns * self._down
+
+    @property
+    def _across(self) -> int:
+        return self.width * self.scale + _GAP
+
+    @property
+    def _down(self) -> int:
+        return self.height * self.scale + self.head + _GAP
+
+
+def make_grid(
+    n: int, shape: tuple[int, int], *, captions: bool = False, columns: int | None = None, scale: int | None = None
+) -> Grid:
+    """The grid of n tiles of `shape` (H, W). Raises `RequestError` for a picture that is too large."""
+    height, width = shape
+    times = scale or max(1, round(_TILE / max(height, width)))
+    grid = Grid(n, height, width, columns or grid_columns(n), times, _CAPTION if captions else 0)
+    _check_size(*grid.size, "give fewer images, --columns or --scale, a file for each image ('{index}.png'), or a .npy")
+    return grid
 
 
 def grey(codes: NDArray[np.int64], levels: int) -> NDArray[np.uint8]:
@@ -30,7 +73,7 @@ def grid_columns(n: int, labels: Sequence[int] | None = None) -> int:
     """Columns of a grid of n tiles: one per label when there are a few, else about as many as rows."""
     if labels and 1 < len(labels) <= _WIDEST:
         return min(n, len(labels))
-    return math.ceil(math.sqrt(n))
+    return math.isqrt(n - 1) + 1
 
 
 def require_pillow() -> None:
@@ -48,31 +91,41 @@ def png_grid(
     captions: Sequence[str] | None = None,
     columns: int | None = None,
     scale: int | None = None,
+    text: Mapping[str, str] | None = None,
 ) -> bytes:
     """PNG bytes of a grid of n tiles, each enlarged `scale` times, with an optional caption: from codes [n, H, W] below
-    `levels`, or without `levels` from images float [n, H, W, C] in [-1, 1] with C 1 (grey) or 3 (RGB)."""
+    `levels`, or without `levels` from images float [n, H, W, C] in [-1, 1] with C 1 (grey) or 3 (RGB). `text` goes into
+    the file's text chunks."""
     require_pillow()
     from PIL import Image, ImageDraw
 
-    tiles = grey(images, levels) if levels is not None else to_uint8(images)
-    tiles = tiles[..., 0] if tiles.shape[3:] == (1,) else tiles
-    n, height, width = tiles.shape[:3]
-    across = columns or grid_columns(n)
-    times = scale or max(1, round(_TILE / max(height, width)))
-    head = _CAPTION if captions else 0
-    cell_w, cell_h = width * times + _GAP, height * times + head + _GAP
-    size = across * cell_w + _GAP, math.ceil(n / across) * cell_h + _GAP
-    picture = Image.new("RGB" if tiles.ndim == 4 else "L", size, 96 if tiles.ndim == 3 else (96, 96, 96))
+    tiles = _tiles(images, levels)
+    grid = make_grid(len(tiles), tiles.shape[1:3], captions=bool(captions), columns=columns, scale=scale)
+    colour = tiles.ndim == 4
+    picture = Image.new("RGB" if colour else "L", grid.size, (96, 96, 96) if colour else 96)
     pen = ImageDraw.Draw(picture)
     for k, tile in enumerate(tiles):
-        x, y = _GAP + k % across * cell_w, _GAP + k // across * cell_h
+        x, y = grid.place(k)
         if captions:
-            pen.text((x, y), captions[k], fill=255 if tiles.ndim == 3 else (255, 255, 255))
-        large: NDArray[Any] = tile.repeat(times, 0).repeat(times, 1)  # [H, W, …] → [H·times, W·times, …]
-        picture.paste(Image.fromarray(large), (x, y + head))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+            pen.text((x, y), captions[k], fill=(255, 255, 255) if colour else 255)
+        picture.paste(Image.fromarray(_enlarged(tile, grid.scale)), (x, y + grid.head))
+    return _png(picture, text)
+
+
+def check_alone(shape: tuple[int, int], scale: int | None) -> None:
+    """Raise `RequestError` if an image of `shape` (H, W), enlarged `scale` times, makes too large a picture."""
+    _check_size(shape[1] * (scale or 1), shape[0] * (scale or 1), "give a smaller --scale")
+
+
+def png_alone(
+    image: NDArray[Any], levels: int | None, *, scale: int | None = None, text: Mapping[str, str] | None = None
+) -> bytes:
+    """PNG bytes of one image, codes [H, W] or float [H, W, C], enlarged `scale` times (1 where not given)."""
+    require_pillow()
+    from PIL import Image
+
+    check_alone((image.shape[0], image.shape[1]), scale)
+    return _png(Image.fromarray(_enlarged(_tiles(image[None], levels)[0], scale or 1)), text)
 
 
 def as_pixels(images: NDArray[np.float32], values: str) -> NDArray[np.float32]:
@@ -86,20 +139,28 @@ def as_pixels(images: NDArray[np.float32], values: str) -> NDArray[np.float32]:
     return result
 
 
-def read_picture(path: str | Path, channels: int, fit: tuple[int, int] | None = None) -> NDArray[np.float32]:
-    """A picture file as an image float32 [H, W, C] in [-1, 1]; `channels` 1 reads it as grey, 3 as RGB. With `fit` (H,
-    W) the largest middle part of that shape is resized to it.
+def _tiles(images: NDArray[Any], levels: int | None) -> NDArray[np.uint8]:
+    """uint8 [n, H, W], or [n, H, W, 3]."""
+    tiles = grey(images, levels) if levels is not None else to_uint8(images)
+    return tiles[..., 0] if tiles.shape[3:] == (1,) else tiles
 
-    Raises `RequestError` when it cannot be read, and `BackendError` without Pillow.
-    """
-    require_pillow()
-    from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB")
-            sized = upright if fit is None else ImageOps.fit(upright, fit[::-1], Image.Resampling.LANCZOS)
-            levels = np.asarray(sized, np.uint8)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise RequestError(f"{path} cannot be read as a picture ({str(error).splitlines()[0]}).") from error
-    return from_uint8(levels.reshape(*levels.shape[:2], channels))
+def _enlarged(tile: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
+    return tile.repeat(times, 0).repeat(times, 1)  # [H, W, …] → [H·times, W·times, …]
+
+
+def _png(picture: Any, text: Mapping[str, str] | None) -> bytes:
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks = PngInfo()
+    for name, value in (text or {}).items():
+        chunks.add_text(name, one_line(value))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", pnginfo=chunks)
+    return buffer.getvalue()
+
+
+def _check_size(width: int, height: int, advice: str) -> None:
+    if width * height > MOST_PIXELS:
+        what = f"The picture would be {shown(width)}×{shown(height)} pixels, expected at most {MOST_PIXELS:,} of them"
+        raise RequestError(f"{what}; {advice}.")

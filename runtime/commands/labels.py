@@ -25,8 +25,10 @@ def parse_labels(text: str) -> list[int]:
         if (match := _RANGE.fullmatch(item.strip())) is None:
             raise ValueError(f"{text!r} is not a list of labels; write 3, 0-9 or 0,1,5-7")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first >= _MOST:
+        if last < first:
             raise ValueError(f"{item.strip()!r} is not a range; write the smaller label first, as in 0-9")
+        if len(labels) + last - first >= _MOST:
+            raise ValueError(f"{item.strip()!r} makes it more than {_MOST:,} labels; write fewer labels")
         labels.extend(range(first, last + 1))
     return labels
 

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from pixelsnail_infer.commandline import integer
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.runtime.commands.labels import parse_condition, parse_labels
+from pixelsnail_infer.runtime.commands.outputs import parse_output
 
-__all__ = ["RAW", "add_conditions", "add_engine", "add_grid", "add_model", "checked", "output", "whole"]
+__all__ = [
+    "add_conditions", "add_engine", "add_grid", "add_model", "add_output", "array_files", "checked", "output", "whole",
+]  # fmt: skip
 
 T = TypeVar("T")
-RAW = argparse.RawDescriptionHelpFormatter
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -33,18 +36,32 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
 
 
 def add_grid(parser: argparse.ArgumentParser) -> None:
-    """`--columns` and `--scale` of a picture of many."""
-    parser.add_argument("--columns", type=whole(1), help="columns of the picture (default: one per label)")
-    parser.add_argument("--scale", type=whole(1), help="enlarge every pixel this many times (default: tiles of ~64)")
+    """`--columns` and `--scale` of pictures."""
+    parser.add_argument("--columns", type=whole(1), help="columns of a grid (default: one per label)")
+    parser.add_argument("--scale", type=whole(1), help="enlarge pixels so many times (default: 1, or grids of ~64)")
 
 
 def add_engine(parser: argparse.ArgumentParser, batch_help: str) -> None:
     """`--max-batch`, `--threads` and `--device`."""
     parser.add_argument("--max-batch", type=whole(1), help=batch_help)
-    parser.add_argument("--threads", type=whole(1), help="threads of the engine (default: every core)")
+    parser.add_argument("--threads", type=whole(1), help="threads of the engine (default: one per core)")
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), default="cpu", help="never another than this (default cpu)"
     )
+
+
+def add_output(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    """`-o` of what is drawn."""
+    parser.add_argument(
+        "-o", "--output", required=required, type=checked(parse_output),
+        help="a .png or .npy of all images, or one for each: a name with {index}, {seed}, {label}, or a folder, as in "
+        "out/",
+    )  # fmt: skip
+
+
+def array_files(args: argparse.Namespace) -> list[str]:
+    """The files that `--condition` names."""
+    return [value for _, value in args.condition if value.endswith(".npy")]
 
 
 def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
@@ -63,11 +80,11 @@ def whole(low: int) -> Callable[[str], int]:
     """The type of an integer of at least `low`."""
 
     def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < low:
-            raise ValueError(f"{text!r} is not an integer of at least {low}")
-        return int(text)
+        if (number := integer(text)) < low:
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {low}")
+        return number
 
-    return checked(parse)
+    return parse
 
 
 def output(*suffixes: str, dash: bool = False) -> Callable[[str], Path]:

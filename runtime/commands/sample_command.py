@@ -4,44 +4,53 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
 
-from numpy.typing import NDArray
-
-from pixelsnail_infer.runtime.commands.images import grid_columns, png_grid, require_pillow
+from pixelsnail_infer.commandline import ArgumentParser
+from pixelsnail_infer.runtime.commands.drawn import (
+    DEFAULT_N,
+    Drawn,
+    check_grid_options,
+    check_picture,
+    how_drawn,
+    images_asked,
+    print_written,
+    write_drawn,
+)
+from pixelsnail_infer.runtime.commands.images import require_pillow
 from pixelsnail_infer.runtime.commands.labels import read_conditions
 from pixelsnail_infer.runtime.commands.options import (
-    RAW,
     add_conditions,
     add_engine,
     add_grid,
     add_model,
-    output,
+    add_output,
+    array_files,
     whole,
 )
 from pixelsnail_infer.runtime.commands.progress import ProgressBar
 from pixelsnail_infer.runtime.drawing.loading import load
-from pixelsnail_infer.runtime.drawing.sampler import Sampler
-from pixelsnail_infer.runtime.files.arrays import load_array, npy
-from pixelsnail_infer.runtime.files.saving import check_writable, write_whole
+from pixelsnail_infer.runtime.files.arrays import load_array
+from pixelsnail_infer.runtime.files.saving import check_targets
+from pixelsnail_infer.runtime.requests.memory import check_images_fit, request_bytes
 from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH
-
-DEFAULT_N = 16
 
 _HELP = """\
 Draw images from an exported model.
 
-  pixelsnail-infer sample digits.onnx --n 40 --label 0-9 --seed 0 -o digits.png
+  pixelsnail-infer sample digits.onnx --n 40 --label 0-9 --seed 0 -o digits.png                  one grid of all
+  pixelsnail-infer sample digits.onnx --n 40 --label 0-9 --scale 8 -o 'digit_{label}_{index:04d}.png'  a file for each
+  pixelsnail-infer sample digits.onnx --n 40 --label 0-9 -o out/                                 out/0000.png, …
 
 The same seed gives the same images, whatever --max-batch and --threads are. A .png shows codes as grey levels, and
 images as they are; a .npy holds the codes themselves, int64 [n, H, W], or the images, float32 [n, H, W, C] in [-1, 1],
-which `score` reads. The other files of the export (digits.row.onnx, …)
-must lie beside the model."""
+which `score` reads. {index}, {seed} and {label} in the name of -o make a file for every image; {index:04d} has four
+digits, and {{ and }} are braces. The text chunks of a .png say how it was drawn. The other files of the export
+(digits.row.onnx, …) must lie beside the model."""
 
 
-def add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_sample(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     """Add the command; `run` of what it parses returns an exit code."""
-    parser = commands.add_parser("sample", help="draw images", description=_HELP, formatter_class=RAW)
+    parser = commands.add_parser("sample", help="draw images", description=_HELP)
     add_model(parser)
     parser.add_argument("--n", type=whole(1), help=f"images (default: one per label, or {DEFAULT_N})")
     add_conditions(parser)
@@ -53,41 +62,36 @@ def add_sample(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--known-mask", metavar="FILE.npy", help="bool [H, W] or [n, H, W]: where --known counts")
     add_grid(parser)
     add_engine(parser, f"images drawn together (default {DEFAULT_MAX_BATCH})")
-    parser.add_argument("-o", "--output", required=True, type=output(".png", ".npy"), help="a .png or .npy file")
-    parser.set_defaults(run=run_sample)
+    add_output(parser, required=True)
+    parser.set_defaults(run=run_sample, fail=parser.error)
 
 
 def run_sample(args: argparse.Namespace) -> int:
-    """Draw, write the file, and print how fast it went."""
-    check_writable(args.output)
-    if args.output.suffix == ".png":
+    """Draw, write the files, and print how fast it went."""
+    n, output = images_asked(args), args.output
+    check_grid_options(args)
+    paths = output.paths(n, args.seed, args.label)
+    check_targets(paths, [args.model, args.known, args.known_mask, *array_files(args)], make_folders=output.folder)
+    if output.picture:
         require_pillow()
     known = None if args.known is None else load_array(args.known, "--known")
     mask = None if args.known_mask is None else load_array(args.known_mask, "--known-mask")
-    n = args.n or len(args.label or ()) or DEFAULT_N
     with load(args.model, device=args.device, threads=args.threads) as sampler:
-        conditions = read_conditions(sampler.manifest.conditions, args.label, args.condition, n)
+        manifest = sampler.manifest
+        check_images_fit(n, request_bytes(manifest))
+        check_picture(args, n, manifest.shape)
+        conditions = read_conditions(manifest.conditions, args.label, args.condition, n)
         started = time.perf_counter()
-        with ProgressBar(n * sampler.manifest.height * sampler.manifest.width) as progress:
+        with ProgressBar(n * manifest.height * manifest.width) as progress:
             pixels = sampler.sample(
                 n, seed=args.seed, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, known=known,
                 known_mask=mask, progress=progress, max_batch=args.max_batch, **conditions,
             )  # fmt: skip
         seconds = time.perf_counter() - started
-        write_whole(args.output, npy(pixels) if args.output.suffix == ".npy" else _png(sampler, pixels, args))
+    text = how_drawn(args, [args.model], [manifest])
+    write_drawn(args, paths, Drawn(pixels, pixels, manifest.pixel.levels, text))
     height, width = pixels.shape[1:3]
     what = f"{n} image{'s' if n > 1 else ''} of {height}×{width}"
     print(f"{what} in {seconds:.2f} s: {n * height * width / seconds:.0f} pixels per second")
-    print(f"wrote {args.output}")
+    print_written(paths)
     return 0
-
-
-def captions_of(labels: list[int] | None, n: int) -> list[str] | None:
-    """What stands over each of n tiles: its label, where there are labels."""
-    return [str(labels[k % len(labels)]) for k in range(n)] if labels else None
-
-
-def _png(sampler: Sampler, pixels: NDArray[Any], args: argparse.Namespace) -> bytes:
-    columns = args.columns or grid_columns(len(pixels), args.label)
-    captions = captions_of(args.label, len(pixels))
-    return png_grid(pixels, sampler.manifest.pixel.levels, captions=captions, columns=columns, scale=args.scale)

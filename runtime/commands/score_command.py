@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelsnail_infer.commandline import ArgumentParser
 from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
-from pixelsnail_infer.runtime.commands.images import read_picture
+from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.runtime.commands.labels import read_conditions
-from pixelsnail_infer.runtime.commands.options import RAW, add_conditions, add_engine, add_model, output
+from pixelsnail_infer.runtime.commands.options import add_conditions, add_engine, add_model, array_files, output
+from pixelsnail_infer.runtime.commands.pictures import read_picture
 from pixelsnail_infer.runtime.commands.progress import ProgressBar
 from pixelsnail_infer.runtime.drawing.loading import load
 from pixelsnail_infer.runtime.drawing.scoring import SCORE_BATCH, log_likelihood
 from pixelsnail_infer.runtime.files.arrays import load_array, npy
-from pixelsnail_infer.runtime.files.saving import check_writable, write_whole
+from pixelsnail_infer.runtime.files.saving import check_targets, write_all
 from pixelsnail_infer.runtime.requests.pixels import check_images
 
 COLUMNS = ("file", "index", "log_likelihood", "bits_per_dim")
@@ -47,9 +49,9 @@ A .npy holds codes, integers [n, H, W] or [H, W], or images, floating-point numb
 Then the images are not listed. With --csv - the rows go to the standard output, and the mean to the standard error."""
 
 
-def add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_score(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     """Add the command; `run` of what it parses returns an exit code."""
-    parser = commands.add_parser("score", help="likelihoods", description=_HELP, formatter_class=RAW)
+    parser = commands.add_parser("score", help="likelihoods", description=_HELP)
     add_model(parser)
     parser.add_argument("images", metavar="FILE", nargs="+", help=".npy of codes or images, or .png")
     add_conditions(parser)
@@ -63,8 +65,7 @@ def run_score(args: argparse.Namespace) -> int:
     """Score, print bits per dimension, and write what was asked for."""
     printed = args.csv == Path("-")
     files = [path for path in (None if printed else args.csv, args.output) if path is not None]
-    for path in files:
-        check_writable(path)
+    check_targets(files, [args.model, *args.images, *array_files(args)])
     with load(args.model, device=args.device, threads=args.threads) as sampler:
         manifest = sampler.manifest
         sets = [_read_images(manifest, path) for path in args.images]
@@ -75,34 +76,33 @@ def run_score(args: argparse.Namespace) -> int:
         bits = distribution_of(manifest).bits_per_dim(logprob)
     nats = log_likelihood(logprob)
     rows = csv_rows(args.images, [len(held) for held in sets], nats, bits)
-    if args.output is not None:
-        write_whole(args.output, npy(logprob))
+    results = [] if args.csv is None or printed else [(args.csv, rows)]
+    write_all([*results, *([] if args.output is None else [(args.output, npy(logprob))])], len(files))
     if printed:
-        sys.stdout.write(rows)
-    elif args.csv is not None:
-        write_whole(args.csv, rows.encode())
-    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(rows)  # data: the bytes that a file would hold, whatever the terminal can show
+    elif args.csv is None:
         for k, value in enumerate(bits):
             print(f"image {k}: {value:.4f} bits per dimension")
     summary = sys.stderr if printed else sys.stdout
     mean = f"{bits.mean():.4f} bits per dimension, log-likelihood {nats.mean():.4f} nats"
     print(f"mean of {len(bits)}: {mean}", file=summary)
     for path in files:
-        print(f"wrote {path}", file=summary)
+        print(f"wrote {one_line(path)}", file=summary)
     return 0
 
 
 def csv_rows(
     files: Sequence[str], counts: Sequence[int], nats: NDArray[np.float64], bits: NDArray[np.float64]
-) -> str:
-    """The text of `--csv`: a line of `COLUMNS`, then one per image of `files`, which hold `counts` images each. Numbers
-    are written in full: reading them gives the same float64."""
+) -> bytes:
+    """What `--csv` writes: a line of `COLUMNS`, then one per image of `files`, which hold `counts` images each. Numbers
+    are written in full: reading them gives the same float64. It is UTF-8, but for bytes of a path that are none."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     places = [(file, index) for file, count in zip(files, counts, strict=True) for index in range(count)]
     writer.writerows((*place, repr(float(a)), repr(float(b))) for place, a, b in zip(places, nats, bits, strict=True))
-    return text.getvalue()
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _read_images(manifest: Manifest, path: str) -> NDArray[Any]:
@@ -112,4 +112,4 @@ def _read_images(manifest: Manifest, path: str) -> NDArray[Any]:
         return check_images(manifest, load_array(path, "codes" if channels is None else "images"))
     if channels is None:
         raise RequestError(f"{path} is a picture, but this model's pixels are codes; give a .npy file of codes.")
-    return check_images(manifest, read_picture(path, channels), path)
+    return check_images(manifest, read_picture(path, channels, manifest.shape), path)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.backends.graphs import Graphs
 from pixelsnail_infer.runtime.backends.protocol import Backend, BoundGraph, Buffer
-from pixelsnail_infer.runtime.backends.signature import widest_step
+from pixelsnail_infer.runtime.backends.signature import tensor_bytes, widest_step
 from pixelsnail_infer.runtime.drawing.prologue import Prologue
 from pixelsnail_infer.runtime.drawing.states import SlotStates
 
@@ -67,10 +67,9 @@ def buffer_bytes(manifest: Manifest, size: int) -> int:
 
     Images that share conditions take at most three times the prologue tensors instead: see `drawing.prologue`.
     """
-    items = {"float32": 4, "int64": 8, "bool": 1}
     shapes = widest_step(manifest)
     held = [shape for name, shape in shapes.inputs.items() if name != "col"]
     held += [shapes.outputs["logits"], shapes.outputs["pixel"]]
     held += [(spec.dtype, spec.shape) for spec in manifest.prologue]
     held += [(spec.dtype, spec.shape) for spec in manifest.conditions]
-    return 8 + size * sum(items[dtype] * int(np.prod(shape)) for dtype, shape in held)
+    return 8 + size * tensor_bytes(held)

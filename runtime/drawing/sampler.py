@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import ManifestError, RequestError
 from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.backends import Backend
 from pixelsnail_infer.runtime.backends.graphs import Graphs
 from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
@@ -162,7 +163,7 @@ class Sampler:
         limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
         first = count(known_rows, "known_rows") if known_rows else 0
         if first > self._manifest.height:
-            raise RequestError(f"known_rows is {first}, expected an integer from 0 to {self._manifest.height}.")
+            raise RequestError(f"known_rows is {shown(first)}, expected an integer from 0 to {self._manifest.height}.")
         part = "filtered" if filtered else "step"
         logits = np.full((*checked.shape[:3], self._distribution.parameters), np.nan, np.float32)
         with self._calls:
@@ -217,6 +218,10 @@ class Sampler:
     def buffer_bytes(self, n: int) -> int:
         """Exact bytes of a batch's inputs, outputs, conditions, row result and prologue tensors, without the states."""
         return buffer_bytes(self._manifest, count(n, "n"))
+
+    def batch_growth(self, n: int) -> int:
+        """Bytes that a batch of n images takes beyond those of the last batch, whose buffers are still there."""
+        return self._work.growth(count(n, "n"))
 
     def warm_up(self, n: int = 1, *, filtered: bool = False, score: bool = False) -> None:
         """Allocate a batch of n slots and run its graphs once, so that the next call of that size starts at full speed.

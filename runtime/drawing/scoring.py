@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.backends.graphs import Graphs
 from pixelsnail_infer.runtime.backends.protocol import Backend
-from pixelsnail_infer.runtime.backends.signature import signature
+from pixelsnail_infer.runtime.backends.signature import signature, tensor_bytes
 from pixelsnail_infer.runtime.drawing.prologue import Prologue
 
 SCORE_BATCH = 4
@@ -47,6 +47,15 @@ class ScorePass:
         for name in self._states:
             self._outputs[f"{name}.out"].pull()
         return {name: self._outputs[f"{name}.out"].array for name in self._states}
+
+
+def score_bytes(manifest: Manifest, size: int) -> int:
+    """Exact bytes of the buffers of a `ScorePass` of `size` images."""
+    shapes = signature(manifest, "score")
+    held = [*shapes.inputs.values(), *shapes.outputs.values()]
+    held += [(spec.dtype, spec.shape) for spec in manifest.prologue]
+    held += [(spec.dtype, spec.shape) for spec in manifest.conditions]
+    return size * tensor_bytes(held)
 
 
 def log_likelihood(logprob: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -12,9 +12,11 @@ from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.backends import Backend
 from pixelsnail_infer.runtime.backends.graphs import Graphs
-from pixelsnail_infer.runtime.drawing.batch import Batch
+from pixelsnail_infer.runtime.drawing.batch import Batch, buffer_bytes
 from pixelsnail_infer.runtime.drawing.prologue import CallConditions
-from pixelsnail_infer.runtime.drawing.scoring import SCORE_BATCH, ScorePass
+from pixelsnail_infer.runtime.drawing.scoring import SCORE_BATCH, ScorePass, score_bytes
+from pixelsnail_infer.runtime.drawing.states import state_bytes
+from pixelsnail_infer.runtime.requests.memory import check_fits
 from pixelsnail_infer.runtime.requests.request import split
 
 __all__ = ["Workspace"]
@@ -44,21 +46,28 @@ class Workspace:
         """The batch of `size` slots: the one that is there, or a new one in its place."""
         if self.batch is None or self.batch.size != size:
             self.batch = None  # release the old buffers before the new ones are allocated
+            check_fits(self._bytes(size), f"A batch of {size} images", "give a smaller max_batch")
             self.batch = Batch(self._manifest, self._backend, self._loaded(), size)
         return self.batch
+
+    def growth(self, size: int) -> int:
+        """Bytes that a batch of `size` slots takes beyond those of the batch that is there."""
+        return self._bytes(size) - (self._bytes(self.batch.size) if self.batch is not None else 0)
 
     def pass_of(self, size: int) -> ScorePass:
         """The score pass of `size` images: the one that is there, or a new one in its place."""
         if self._pass is None or self._pass.size != size:
             self._pass = None
+            need = score_bytes(self._manifest, size)
+            check_fits(need, f"A batch of {size} images that are scored", "give a smaller max_batch")
             self._pass = ScorePass(self._manifest, self._backend, self._loaded(), size)
         return self._pass
 
     def warm_up(self, size: int, parts: tuple[str, ...], score: bool) -> None:
         """Allocate a batch of `size` slots, run its row graph and `parts` ("step", "filtered") once, and with `score`
         the score graph."""
-        zeros = {spec.name: np.zeros((size, *spec.shape), spec.dtype) for spec in self._manifest.conditions}
         batch = self.batch_of(size)
+        zeros = {spec.name: np.zeros((size, *spec.shape), spec.dtype) for spec in self._manifest.conditions}
         batch.prologue.run(zeros)
         batch.states.reset()
         batch.run_row(0)
@@ -86,6 +95,9 @@ class Workspace:
             score.run(pixels[images], rows)
             batch.states.load(score.states(), images)
         batch.states.publish()
+
+    def _bytes(self, size: int) -> int:
+        return state_bytes(self._manifest, size) + buffer_bytes(self._manifest, size)
 
     def _loaded(self) -> Graphs:
         if self._graphs is None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.messages import shown
 
 __all__ = ["Rectangle", "check_rectangle", "kept_cells"]
 
@@ -21,7 +22,7 @@ def check_rectangle(keep: Sequence[int], shape: tuple[int, int]) -> Rectangle:
     advice = f"x0,y0,x1,y1 with 0 ≤ x0 < x1 ≤ {width} (columns) and 0 ≤ y0 < y1 ≤ {height} (rows)"
     whole = np.asarray(keep)
     if whole.shape != (4,) or whole.dtype.kind not in "iu":
-        raise RequestError(f"keep is {keep!r}, expected four integers, {advice}.")
+        raise RequestError(f"keep is {shown(keep)}, expected four integers, {advice}.")
     x0, y0, x1, y1 = (int(value) for value in whole)
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         what = "is empty" if x1 <= x0 or y1 <= y0 else "leaves the image"

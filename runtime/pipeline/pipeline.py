@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pixelsnail_infer.codec import CodecManifest
 from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import RequestError
-from pixelsnail_infer.manifest import METADATA_KEY
+from pixelsnail_infer.manifest import METADATA_KEY, Manifest
 from pixelsnail_infer.runtime.codecs.codec import Decoder, Encoder, load_decoder, load_encoder
 from pixelsnail_infer.runtime.drawing.loading import load
 from pixelsnail_infer.runtime.drawing.sampler import Progress, Sampler
@@ -25,6 +26,7 @@ from pixelsnail_infer.runtime.pipeline.stage_requests import completion, stage_r
 from pixelsnail_infer.runtime.pipeline.wiring import Links, Wiring, make_wiring
 from pixelsnail_infer.runtime.requests.conditions import clashing_name
 from pixelsnail_infer.runtime.requests.guard import CallGuard
+from pixelsnail_infer.runtime.requests.memory import check_fits, check_images_fit, request_bytes
 from pixelsnail_infer.runtime.requests.pixels import known_images
 from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH, Request, count, split
 
@@ -92,6 +94,18 @@ class Pipeline:
         """What feeds what, which conditions the caller gives, and which images are drawn and taken."""
         return self._wiring
 
+    @property
+    def manifests(self) -> tuple[Manifest | CodecManifest, ...]:
+        """The frozen descriptions of the stages, in order of drawing."""
+        priors = tuple(prior.manifest for prior in self._priors)
+        return priors if self._decoder is None else (*priors, self._decoder.manifest)
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes that one image of a call takes, from the requests of all stages to the result."""
+        decoded = 0 if self._decoder is None else self._decoder.result_bytes
+        return sum(request_bytes(prior.manifest) for prior in self._priors) + decoded
+
     def generate(
         self,
         n: int,
@@ -134,6 +148,9 @@ class Pipeline:
         n = count(n, "n")
         limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
         manifests = [prior.manifest for prior in self._priors]
+        check_images_fit(n, self.image_bytes)
+        growth = sum(prior.batch_growth(min(n, limit)) for prior in self._priors)
+        check_fits(growth, f"A batch of {min(n, limit)} images", "give a smaller max_batch")
         requests = stage_requests(
             manifests, self._wiring, n, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p,
             conditions=conditions,

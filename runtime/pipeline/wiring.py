@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pixelsnail_infer.codec import CodecManifest, ImageSpec
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import ConditionSpec, Manifest
+from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.requests.conditions import describe
 
 __all__ = ["Links", "Wiring", "make_wiring"]
@@ -87,7 +88,7 @@ def _said(spec: ConditionSpec, grids: Sequence[Grid], key: tuple[int, str], sour
         return None
     if isinstance(source, bool) or not isinstance(source, int) or not 0 <= source < key[0]:
         what = f"an earlier stage, 0 to {key[0] - 1}, or None" if key[0] else "None: there is no earlier stage"
-        raise RequestError(f"links[{key!r}] is {source!r}, expected {what}.")
+        raise RequestError(f"links[{key!r}] is {shown(source)}, expected {what}.")
     if grids[source] != _grid(spec):
         takes, draws = _codes([_grid(spec)]), _codes([grids[source]])
         what = f"links[{key!r}] is {source}, but stage {source} draws {draws}"

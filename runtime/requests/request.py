@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.messages import shown
 from pixelsnail_infer.noise import image_keys
 from pixelsnail_infer.runtime.requests.conditions import resolve_conditions
+from pixelsnail_infer.runtime.requests.memory import check_images_fit, request_bytes
 from pixelsnail_infer.runtime.requests.pixels import known_images
 
 DEFAULT_MAX_BATCH = 16
@@ -77,6 +79,7 @@ def make_request(
     """Check every argument of `Sampler.sample`; raises `RequestError` naming the first that is wrong. The conditions
     `fed` come from elsewhere later, and are neither expected nor allowed."""
     n = count(n, "n")
+    check_images_fit(n, request_bytes(manifest))
     heat = _per_image(temperature, n, "temperature", "fiu", "a finite number of at least 0")
     _within(heat, (heat >= 0) & (heat <= np.finfo(np.float32).max), "temperature", "finite numbers of at least 0")
     distribution = distribution_of(manifest)
@@ -108,7 +111,7 @@ def count(value: object, name: str) -> int:
     except TypeError:
         number = 0
     if number < 1 or isinstance(value, bool):
-        raise RequestError(f"{name} is {value!r}, expected an integer of at least 1.")
+        raise RequestError(f"{name} is {shown(value)}, expected an integer of at least 1.")
     return number
 
 
@@ -123,7 +126,7 @@ def _per_image(value: ArrayLike, n: int, name: str, kinds: str, expected: str) -
     except ValueError:
         array = np.asarray(None)
     if array.dtype.kind not in kinds:
-        raise RequestError(f"{name} is {value!r}, expected {expected}, or one for each image.")
+        raise RequestError(f"{name} is {shown(value)}, expected {expected}, or one for each image.")
     if array.shape not in ((), (n,)):
         raise RequestError(f"{name} has shape {list(array.shape)}, expected one value, or one for each of {n} images.")
     return np.array(np.broadcast_to(array, (n,)))

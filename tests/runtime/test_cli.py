@@ -202,7 +202,9 @@ def test_bad_codes_are_one_line(
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         run(*arguments)
-    assert stop.value.code == 2 and "usage: pixelsnail-infer" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.startswith("pixelsnail-infer") and error.count("\n") == 2
+    assert error.splitlines()[1].startswith("Try 'pixelsnail-infer") and error.endswith(" --help'.\n")
 
 
 @pytest.mark.parametrize("command", [[], ["sample"], ["score"], ["info"]])

@@ -14,7 +14,8 @@ import pytest
 from pixelsnail_infer.__main__ import main
 from pixelsnail_infer.noise import image_keys
 from pixelsnail_infer.runtime import Pipeline, from_uint8, load_pipeline, to_uint8
-from pixelsnail_infer.runtime.commands.images import as_pixels, read_picture
+from pixelsnail_infer.runtime.commands.images import as_pixels
+from pixelsnail_infer.runtime.commands.pictures import read_picture
 from pixelsnail_infer.runtime.pipeline.stage_requests import stage_keys
 
 from .chain import BOTTOM, CODEC, LABEL, Toy
@@ -107,7 +108,7 @@ def test_a_picture_of_another_size_is_refused_or_fitted(
     assert run(*stages, "--label", 0, "--n", 1, *completing, "-o", out) == 1
     assert "large.png is 24×32 pixels, expected 12×8 (width×height); resize it, or add --fit" in capsys.readouterr().err
     assert run(*stages, "--label", 0, "--n", 1, *completing, "--fit", "-o", out) == 0
-    fitted = read_picture(tmp_path / "large.png", 3, (8, 12))
+    fitted = read_picture(tmp_path / "large.png", 3, (8, 12), fit=True)
     assert fitted.shape == (8, 12, 3) and np.abs(fitted - from_uint8(PHOTO)).mean() < 0.25
     assert np.array_equal(np.load(out), pipeline.generate(1, label=0, image=fitted, keep=(0, 0, 12, 4)).images)
 
