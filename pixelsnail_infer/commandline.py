@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, NoReturn, TextIO
 
 from pixelsnail_infer.errors import PixelsnailError
-from pixelsnail_infer.messages import one_line, printable
+from pixelsnail_infer.messages import one_line, printable, shown
 
 __all__ = ["ArgumentParser", "integer", "run_command"]
 
@@ -31,13 +31,15 @@ class ArgumentParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {one_line(message)}\nTry '{self.prog} --help'.\n")
 
 
-def integer(text: str) -> int:
-    """The type of an integer argument. Raises `ArgumentTypeError`."""
+def integer(text: str, low: int | None = None) -> int:
+    """The type of an integer argument of at least `low`. Raises `ArgumentTypeError`."""
     digits = text.strip()
-    if not (digits[1:] if digits[:1] in ("+", "-") else digits).isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer")
-    if len(digits) > _DIGITS:
+    whole = (digits[1:] if digits[:1] in ("+", "-") else digits).isdecimal()
+    if whole and len(digits) > _DIGITS:
         raise argparse.ArgumentTypeError(f"an integer of {len(digits)} digits is too large")
+    if not whole or (low is not None and int(digits) < low):
+        least = "" if low is None else f" of at least {low}"
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not an integer{least}")
     return int(digits)
 
 

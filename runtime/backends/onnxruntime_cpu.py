@@ -19,7 +19,7 @@ from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(bool)": "bool"}
 _ALIGNMENT = 64
-THREADS_PER_CORE = 8
+THREADS_PER_CORE = 4
 """More threads than this only wait for one another; thousands never end."""
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.commandline import ArgumentParser, integer
 from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.commands.drawn import (
     DEFAULT_N,
     Drawn,
@@ -185,7 +186,7 @@ def _rectangle(text: str) -> tuple[int, ...]:
     except argparse.ArgumentTypeError:
         numbers = ()
     if len(numbers) != 4:
-        raise ValueError(f"{text!r} is not a rectangle; write X0,Y0,X1,Y1, as in 0,0,128,256")
+        raise ValueError(f"{shown(text)} is not a rectangle; write X0,Y0,X1,Y1, as in 0,0,128,256")
     return numbers
 
 
@@ -193,5 +194,5 @@ def _link(text: str) -> tuple[tuple[int, str], int | None]:
     place, _, source = text.partition("=")
     stage, _, name = place.partition(".")
     if not (stage.isdecimal() and name and (source.isdecimal() or source == "none")):
-        raise ValueError(f"{text!r} is not STAGE.NAME=STAGE; write for example 2.condition=0, or 2.condition=none")
+        raise ValueError(f"{shown(text)} is not STAGE.NAME=STAGE; write for example 2.condition=0, or 2.condition=none")
     return (integer(stage), name), None if source == "none" else integer(source)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import ConditionSpec
+from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.files.arrays import load_array
 from pixelsnail_infer.runtime.requests.conditions import describe
 
@@ -23,12 +24,12 @@ def parse_labels(text: str) -> list[int]:
     labels: list[int] = []
     for item in text.split(","):
         if (match := _RANGE.fullmatch(item.strip())) is None:
-            raise ValueError(f"{text!r} is not a list of labels; write 3, 0-9 or 0,1,5-7")
+            raise ValueError(f"{shown(text)} is not a list of labels; write 3, 0-9 or 0,1,5-7")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise ValueError(f"{item.strip()!r} is not a range; write the smaller label first, as in 0-9")
+            raise ValueError(f"{shown(item.strip())} is not a range; write the smaller label first, as in 0-9")
         if len(labels) + last - first >= _MOST:
-            raise ValueError(f"{item.strip()!r} makes it more than {_MOST:,} labels; write fewer labels")
+            raise ValueError(f"{shown(item.strip())} makes it more than {_MOST:,} labels; write fewer labels")
         labels.extend(range(first, last + 1))
     return labels
 
@@ -37,7 +38,7 @@ def parse_condition(text: str) -> tuple[str, str]:
     """`NAME=VALUE` as a pair. Raises `ValueError` for anything else."""
     name, separator, value = text.partition("=")
     if not (name.strip() and separator and value.strip()):
-        raise ValueError(f"{text!r} is not NAME=FILE.npy or NAME=VALUES")
+        raise ValueError(f"{shown(text)} is not NAME=FILE.npy or NAME=VALUES")
     return name.strip(), value.strip()
 
 

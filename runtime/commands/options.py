@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from pixelsnail_infer.commandline import integer
 from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.commands.labels import parse_condition, parse_labels
 from pixelsnail_infer.runtime.commands.outputs import parse_output
 
@@ -78,13 +80,7 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 def whole(low: int) -> Callable[[str], int]:
     """The type of an integer of at least `low`."""
-
-    def parse(text: str) -> int:
-        if (number := integer(text)) < low:
-            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {low}")
-        return number
-
-    return parse
+    return functools.partial(integer, low=low)
 
 
 def output(*suffixes: str, dash: bool = False) -> Callable[[str], Path]:
@@ -92,7 +88,7 @@ def output(*suffixes: str, dash: bool = False) -> Callable[[str], Path]:
 
     def parse(text: str) -> Path:
         if (path := Path(text)).suffix not in suffixes and not (dash and text == "-"):
-            raise ValueError(f"{text!r} should end in {' or '.join(suffixes)}")
+            raise ValueError(f"{shown(text)} should end in {' or '.join(suffixes)}")
         return path
 
     return checked(parse)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.messages import shown
 
 __all__ = ["Output", "parse_output"]
 
@@ -54,12 +55,12 @@ def parse_output(text: str) -> Output:
     suffix = Path(text).suffix
     folder = text.endswith(("/", os.sep)) or (suffix not in SUFFIXES and text != "" and os.path.isdir(text))
     if not folder and suffix not in SUFFIXES:
-        raise ValueError(f"{text!r} should end in {' or '.join(SUFFIXES)}, or be a folder, as in out/")
+        raise ValueError(f"{shown(text)} should end in {' or '.join(SUFFIXES)}, or be a folder, as in out/")
     fields = [match[1] for match in _BRACES.finditer(text) if match[0] not in ("{{", "}}")]
     if None in fields:
-        raise ValueError(f"{text!r} has a brace that belongs to no field: {_HELP}")
+        raise ValueError(f"{shown(text)} has a brace that belongs to no field: {_HELP}")
     if unknown := [name for name in fields if name not in _FIELDS]:
-        raise ValueError(f"{text!r} has the unknown field {unknown[0]}: {_HELP}")
+        raise ValueError(f"{shown(text)} has the unknown field {unknown[0]}: {_HELP}")
     return Output(os.path.join(text, _FOLDER_NAME) if folder else text, folder or bool(fields), folder)
 
 
