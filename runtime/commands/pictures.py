@@ -19,8 +19,6 @@ __all__ = ["WrongSizeError", "read_picture"]
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Pillow knows more, and starts other programs for some."""
 MOST_PIXELS = 1 << 27  # of a picture that is made smaller: some seconds, and half a gigabyte
-_TURNED = (5, 6, 7, 8)  # orientations by which rows become columns
-_ORIENTATION = 0x0112
 
 
 class WrongSizeError(RequestError):
@@ -45,6 +43,8 @@ def read_picture(
             with Image.open(path, formats=FORMATS) as picture:
                 _check_header(path, picture, None if fit else shape)
                 levels = _levels(path, picture, channels, shape if fit else None)
+        if shape is not None and levels.shape[:2] != shape:
+            raise _wrong_size(path, (levels.shape[0], levels.shape[1]), shape)
     except RequestError:
         raise
     except Exception as error:  # on a damaged file a decoder may raise anything
@@ -54,17 +54,20 @@ def read_picture(
 
 
 def _check_header(path: str | Path, picture: Any, shape: tuple[int, int] | None) -> None:
+    """What the header says, which may be turned yet: how a picture is turned may stand behind its pixels."""
     width, height = picture.size
-    if picture.getexif().get(_ORIENTATION) in _TURNED:
-        width, height = height, width
-    if shape is not None and (height, width) != shape:
-        needed = f"{shape[1]}×{shape[0]}"
-        raise WrongSizeError(f"{path} is {width}×{height} pixels, expected {needed} (width×height); resize it.")
+    if shape is not None and (height, width) not in (shape, shape[::-1]):
+        raise _wrong_size(path, (height, width), shape)
     if width * height > MOST_PIXELS:
         what = f"{path} is {width}×{height} pixels"
         raise RequestError(f"{what}, expected at most {MOST_PIXELS:,} of them; make it smaller.")
     if getattr(picture, "is_animated", False):
         raise RequestError(f"{path} holds several pictures, expected one; save the one that is meant.")
+
+
+def _wrong_size(path: str | Path, found: tuple[int, int], needed: tuple[int, int]) -> WrongSizeError:
+    sizes = f"{found[1]}×{found[0]} pixels, expected {needed[1]}×{needed[0]} (width×height)"
+    return WrongSizeError(f"{path} is {sizes}; resize it.")
 
 
 def _levels(path: str | Path, picture: Any, channels: int, fit: tuple[int, int] | None) -> NDArray[np.uint8]:
