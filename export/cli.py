@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pixelsnail_infer import __version__
 from pixelsnail_infer.commandline import ArgumentParser, run_command
@@ -54,8 +56,10 @@ def _run(argv: Sequence[str] | None, prog: str) -> int:
     parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
     add_options(parser, ExportOptions)
     args = parser.parse_args(argv)
-    if not args.output.endswith(".onnx"):
+    if Path(args.output).suffix != ".onnx":
         parser.error(f"OUT.onnx is {args.output!r}; its name must end in .onnx")
+    if _same_file(args.checkpoint, args.output):
+        parser.error("OUT.onnx is the checkpoint itself; give another name")
     try:
         _export(args)
         return 0
@@ -63,6 +67,13 @@ def _run(argv: Sequence[str] | None, prog: str) -> int:
         if args.traceback:
             traceback.print_exception(error)
         raise
+
+
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):  # one of them is not there
+        return False
 
 
 def _export(args: argparse.Namespace) -> None:
