@@ -14,7 +14,7 @@ from .tree import PACKAGE, ROOT, imports, module_name, source_files
 ORDER = {
     "export": ("tracing", "fields", "evaluation", "lowering", "analysis", "emission", "plans", "compile", "writing",
                "artifacts", "proofs", "staging", "exported", "report", "source", "exporting", "codecs",
-               "from_checkpoint", "verify_command", "cli", "__init__"),
+               "from_checkpoint", "verify_command", "cli", "__main__", "__init__"),
     "runtime": ("files", "requests", "backends", "drawing", "codecs", "pipeline", "commands", "__init__"),
 }
 
