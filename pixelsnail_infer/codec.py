@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from pixelsnail_infer.checks import EXPORT_AGAIN, among, at_least, sizes
+from pixelsnail_infer.checks import EXPORT_AGAIN, MOST_BYTES, MOST_LEVELS, among, at_least, sizes
 from pixelsnail_infer.document import read_document, write_document
 from pixelsnail_infer.errors import ManifestError
 from pixelsnail_infer.manifest import FORMAT_VERSION, CheckpointSpec, ModelSpec
+from pixelsnail_infer.messages import shown
 from pixelsnail_infer.plan import KNOWN, Plan
 
 __all__ = ["CODEC_KINDS", "IMAGE", "CodecManifest", "CodesSpec", "ImageSpec"]
@@ -49,11 +50,11 @@ class CodesSpec:
     levels: int
 
     def __post_init__(self) -> None:
-        if not self.name.isidentifier() or self.name == IMAGE:
-            what = f"A level of codes is named {self.name!r}, expected an identifier other than {IMAGE!r}"
+        if not self.name.isidentifier() or len(self.name) > 120 or self.name == IMAGE:
+            what = f"A level of codes is named {shown(self.name)}, expected an identifier other than {IMAGE!r}"
             raise ManifestError(f"{what}; {EXPORT_AGAIN}.")
         sizes(self.shape, 2, f"codes {self.name!r}: shape")
-        at_least(self.levels, 1, f"codes {self.name!r}: levels")
+        at_least(self.levels, 1, f"codes {self.name!r}: levels", MOST_LEVELS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ class CodecManifest:
         among(self.format_version, (FORMAT_VERSION,), "format_version")
         among(self.kind, CODEC_KINDS, "kind")
         among(self.precision, KNOWN["precision"], "precision")
-        at_least(self.parameters, 0, "parameters")
+        at_least(self.parameters, 0, "parameters", MOST_BYTES)
         if not self.codes:
             raise ManifestError(f"codes is empty, expected one level at least; {EXPORT_AGAIN}.")
         if len({spec.name for spec in self.codes}) != len(self.codes):

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from pixelsnail_infer.checks import EXPORT_AGAIN
 from pixelsnail_infer.errors import ManifestError
-from pixelsnail_infer.strictjson import decode, encode, parse_object
+from pixelsnail_infer.messages import shown
+from pixelsnail_infer.strictjson import decode, encode, expect_plain, parse_object
 
 __all__ = ["kind_of", "read_document", "write_document"]
 
@@ -18,8 +19,9 @@ def write_document(manifest: Any, version: int) -> str:
     """The JSON text of a manifest (a dataclass), its format version first. Raises `ManifestError`."""
     try:
         ordered = {"format_version": version, **encode(manifest)}
+        expect_plain(ordered)
         return json.dumps(ordered, allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         advice = "model.config and verification may hold only finite numbers, strings, bools, null, lists, dicts"
         raise ManifestError(f"The manifest cannot be written as JSON ({error}); {advice}.") from error
 
@@ -30,7 +32,7 @@ def read_document(cls: type[T], text: str, version: int) -> T:
     found = document.get("format_version")
     if found != version or isinstance(found, bool):
         raise ManifestError(
-            f"The manifest has format version {found!r}, but this runtime reads version {version}; "
+            f"The manifest has format version {shown(found)}, but this runtime reads version {version}; "
             f"install the pixelsnail-infer that wrote the file, or {EXPORT_AGAIN}."
         )
     return decode(cls, document, "manifest", ManifestError, EXPORT_AGAIN)

@@ -43,5 +43,10 @@ class BackendError(PixelsnailError):
     """The engine asked for is not installed, or would fall back to another device."""
 
 
+class EngineError(BackendError):
+    """The engine failed while it ran a graph, or memory ran out: the call gave nothing, and the object that was called
+    can be called again."""
+
+
 class RequestError(PixelsnailError, ValueError):
     """An argument of a call is out of range or of a wrong shape or dtype."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pixelsnail_infer.checks import EXPORT_AGAIN, among, at_least, prefix, sha256, sizes
+from pixelsnail_infer.checks import EXPORT_AGAIN, MOST_BYTES, MOST_LEVELS, among, at_least, prefix, sha256, sizes
 from pixelsnail_infer.document import read_document, write_document
 from pixelsnail_infer.errors import ManifestError
+from pixelsnail_infer.messages import shown
 from pixelsnail_infer.plan import KNOWN, Plan
 
 FORMAT_VERSION = 1
@@ -22,6 +23,8 @@ METADATA_KEY = "pixelsnail_infer.manifest"
 PART_KEY = "pixelsnail_infer.part"
 PARTS = ("row", "prologue", "score", "filtered")
 ITEM_BYTES = {"float32": 4, "int64": 8}
+_LARGEST = {"float32": (2 - 2**-23) * 2.0**127, "int64": 2**53}  # a state's initial value: exact also as a float64
+_LONGEST_NAME = 120
 
 
 def sibling_path(step_path: str | Path, part: str) -> Path:
@@ -52,7 +55,7 @@ class PixelSpec:
         among(self.kind, ("codes", "channels"), "pixel.kind")
         _only(self, {"codes": ("levels",), "channels": ("channels",)}, "pixel")
         if self.levels is not None:
-            at_least(self.levels, 1, "pixel.levels")
+            at_least(self.levels, 1, "pixel.levels", MOST_LEVELS)
         if self.channels is not None:
             among(self.channels, (1, 3), "pixel.channels")
 
@@ -71,7 +74,9 @@ class ConditionSpec:
     levels: int | None = None
 
     def __post_init__(self) -> None:
-        where = f"condition {self.name!r}"
+        where = f"condition {shown(self.name)}"
+        if not self.name.isidentifier() or len(self.name) > _LONGEST_NAME:
+            raise ManifestError(f"A condition is named {shown(self.name)}, expected an identifier; {EXPORT_AGAIN}.")
         kinds = {"class": (0, "int64"), "codes": (2, "int64"), "vector": (1, "float32"), "map": (3, "float32")}
         among(self.kind, tuple(kinds), f"{where}: kind")
         rank, dtype = kinds[self.kind]
@@ -81,7 +86,7 @@ class ConditionSpec:
             wanted = "needs" if dtype == "int64" else "cannot have"
             raise ManifestError(f"{where}: kind {self.kind!r} {wanted} 'levels'; {EXPORT_AGAIN}.")
         if self.levels is not None:
-            at_least(self.levels, 1, f"{where}: levels")
+            at_least(self.levels, 1, f"{where}: levels", MOST_LEVELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +120,9 @@ class StateSpec:
         among(self.role, ("pixels", "canvas", "keys", "values", "row"), f"{self.name}: role")
         among(self.writer, ("step", "row"), f"{self.name}: writer")
         sizes(self.shape, 3, f"{self.name}: shape")
-        if not math.isfinite(self.initial) or (self.dtype == "int64" and self.initial != int(self.initial)):
-            raise ManifestError(f"{self.name}: initial {self.initial!r} is no finite {self.dtype}; {EXPORT_AGAIN}.")
+        if not abs(self.initial) <= _LARGEST[self.dtype] or (self.dtype == "int64" and self.initial % 1):
+            what = f"{self.name}: initial {shown(self.initial)} is no finite {self.dtype}"
+            raise ManifestError(f"{what}; {EXPORT_AGAIN}.")
 
     @property
     def bytes_per_slot(self) -> int:
@@ -170,7 +176,7 @@ class FileSpec:
 
     def __post_init__(self) -> None:
         sha256(self.sha256, "files: sha256")
-        at_least(self.bytes, 1, "files: bytes")
+        at_least(self.bytes, 1, "files: bytes", MOST_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +199,8 @@ class ParameterSpec:
     per_step: int
 
     def __post_init__(self) -> None:
-        at_least(min(self.total, self.per_image, self.per_row, self.per_step), 0, "the smallest of parameters")
+        for name in ("total", "per_image", "per_row", "per_step"):
+            at_least(getattr(self, name), 0, f"parameters.{name}", MOST_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

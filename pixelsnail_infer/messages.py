@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import reprlib
+
 __all__ = ["one_line", "printable", "shown"]
 
 _LONGEST = 1000
-_LONGEST_VALUE = 100
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlist = _SHORT.maxtuple = 8
 
 
 def one_line(text: object) -> str:
@@ -25,12 +29,12 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def shown(value: object) -> str:
-    """`value` as messages show it; `repr` alone raises for integers of thousands of digits."""
+    """`value` as messages show it, in Python's spelling, shortened; `repr` alone raises for integers of thousands of
+    digits, and takes long for large lists."""
     try:
-        text = repr(value)
+        return _SHORT.repr(value)
     except ValueError:
         return f"{type(value).__name__} of too many digits"
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 
 def _escaped(character: str) -> str:

@@ -4,35 +4,72 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
+from pixelsnail_infer.messages import shown
+
 T = TypeVar("T")
+_MOST_CHARACTERS = 1 << 22  # of a document; manifests have some thousands
+_DEEPEST = 64
+_MOST_DIGITS = 20  # of an integer: more cannot fit 64 bits
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, halves of characters
 _WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
 def parse_object(text: str, where: str, error: type[Exception]) -> dict[str, Any]:
-    """Parse one JSON object; doubled keys, NaN and infinities are refused with `error`."""
+    """Parse one JSON object. Doubled keys and what `expect_plain` refuses are refused with `error`."""
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in items]
-        if len(set(keys)) != len(keys):
-            doubled = sorted({key for key in keys if keys.count(key) > 1})
-            raise ValueError(f"the key {doubled[0]!r} occurs twice")
-        return dict(items)
+        made: dict[str, Any] = {}
+        for key, value in items:
+            if key in made:
+                raise ValueError(f"the key {shown(key)} occurs twice")
+            made[key] = value
+        return made
+
+    def integer(digits: str) -> int:
+        if len(digits) > _MOST_DIGITS:
+            raise ValueError(f"an integer has {len(digits)} digits")
+        return int(digits)
 
     def constant(name: str) -> NoReturn:
         raise ValueError(f"{name} is not a JSON number")
 
     try:
-        document = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        if len(text) > _MOST_CHARACTERS:
+            raise ValueError(f"it has {len(text)} characters, more than {_MOST_CHARACTERS}")
+        document = json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer)
+        expect_plain(document)
     except (ValueError, RecursionError) as problem:
         raise error(f"The {where} is not valid JSON ({problem}); the file is damaged or was edited.") from problem
     if not isinstance(document, dict):
         raise error(f"The {where} is {_kind(document)}, expected a JSON object; the file is damaged.")
     return document
+
+
+def expect_plain(document: Any) -> None:
+    """Raise `ValueError` for integers beyond 64 bits, numbers that are not finite, control characters and halves of
+    characters in strings, and lists and objects nested more than 64 deep. Other types are passed over."""
+    waiting = [(document, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+        if isinstance(value, Mapping):
+            waiting += ((held, depth + 1) for pair in value.items() for held in pair)
+        elif isinstance(value, (list, tuple)):
+            waiting += ((held, depth + 1) for held in value)
+        elif isinstance(value, str) and _UNPRINTABLE.search(value):
+            raise ValueError(f"the string {shown(value)} holds a control character or half a character")
+        elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+            raise ValueError("an integer is beyond 64 bits")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("a number is not finite")
 
 
 def decode(cls: type[T], value: Any, where: str, error: type[Exception], advice: str) -> T:
@@ -65,7 +102,7 @@ def _decode(hint: Any, value: Any, where: str, fail: Any) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise fail(f"{where} is {_kind(value)}, expected an object")
-        return {key: _decode(arguments[1], held, f"{where}.{key}", fail) for key, held in value.items()}
+        return {key: _decode(arguments[1], held, f"{where}.{_key(key)}", fail) for key, held in value.items()}
     accepted = (int, float) if hint is float else (hint,)
     if not isinstance(value, accepted) or isinstance(value, bool) != (hint is bool):
         raise fail(f"{where} is {_kind(value)}, expected {_WORDS[hint]}")
@@ -77,7 +114,7 @@ def _decode_object(cls: Any, value: Any, where: str, fail: Any) -> Any:
         raise fail(f"{where} is {_kind(value)}, expected an object")
     fields = {item.name: item for item in dataclasses.fields(cls)}
     if unknown := [key for key in value if key not in fields]:
-        raise fail(f"{where} has the unknown key {unknown[0]!r}, expected only {', '.join(fields)}")
+        raise fail(f"{where} has the unknown key {shown(unknown[0])}, expected only {', '.join(fields)}")
     optional = {name for name, item in fields.items() if item.default is None}
     if missing := [name for name in fields if name not in value and name not in optional]:
         raise fail(f"{where} lacks the key {missing[0]!r}")
@@ -94,5 +131,10 @@ def _decode_tuple(arguments: tuple[Any, ...], value: Any, where: str, fail: Any)
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), f"the number {value!r}") if not isinstance(value, str) else f"the string {value!r}"
+    names = {dict: "an object", list: "a list", bool: "a boolean", type(None): "null"}
+    kind = "string" if isinstance(value, str) else "number"
+    return names.get(type(value)) or f"the {kind} {shown(value)}"
+
+
+def _key(key: str) -> str:
+    return key if key.isidentifier() and len(key) <= 80 else shown(key)

@@ -20,6 +20,7 @@ from typing import BinaryIO
 import torch
 
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.plainfile import open_plain
 
 __all__ = ["one_line", "read_file"]
 
@@ -53,7 +54,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[object, str]:
     """
     name = one_line(Path(path))
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             if not file.read(1):
                 raise CheckpointError(f"{name} is empty; expected a PyTorch checkpoint")
             return _load(file, name), _sha256(file)

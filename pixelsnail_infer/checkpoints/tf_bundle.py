@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +23,7 @@ from pixelsnail_infer.checkpoints.crc32c import masked_crc32c
 from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.checkpoints.tf_table import read_table, read_varint
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.plainfile import open_plain
 
 __all__ = ["Bundle", "bundle_prefix", "read_bundle"]
 
@@ -134,6 +135,7 @@ def read_bundle(prefix: str | os.PathLike[str]) -> Bundle:
         entries = {_name(key): _entry(key, value) for key, value in table.items() if key}
     except (CheckpointError, OSError) as error:
         raise CheckpointError(f"{one_line(path)} {_reason(error)}") from None
+    _expect_apart(path, entries)
     sizes = [_size(_shard(start, shard, shards)) for shard in range(shards)]
     for name, entry in entries.items():
         if entry.shard >= shards or entry.offset + entry.size > sizes[entry.shard]:
@@ -145,6 +147,15 @@ def read_bundle(prefix: str | os.PathLike[str]) -> Bundle:
     return Bundle(start, shards, entries)
 
 
+def _expect_apart(path: Path, entries: Mapping[str, Entry]) -> None:
+    """No two tensors share bytes: else a small file could ask for any amount of memory."""
+    held = sorted((entry.shard, entry.offset, entry.size, name) for name, entry in entries.items() if entry.size)
+    for (shard, offset, size, name), (next_shard, next_offset, _, other) in pairwise(held):
+        if shard == next_shard and offset + size > next_offset:
+            raise CheckpointError(f"{one_line(path)} puts tensors {one_line(name)} and {one_line(other)} at the same "
+                                  f"bytes of shard {shard}: damaged")
+
+
 def _index(prefix: Path) -> Path:
     return Path(f"{prefix}.index")
 
@@ -154,12 +165,9 @@ def _shard(prefix: Path, shard: int, shards: int) -> Path:
 
 
 def _open(path: Path) -> BinaryIO:
-    """A regular file, open for reading; a pipe would make the reader wait for ever."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise CheckpointError("is not a plain file")
-        return open(path, "rb")
-    except (OSError, ValueError) as error:
+        return open_plain(path)
+    except OSError as error:
         raise CheckpointError(_reason(error)) from None
 
 

@@ -21,7 +21,9 @@ MAGIC = 0xDB4775248B80FB57
 TRAILER_SIZE = 5
 COMPRESSIONS = {1: "snappy", 2: "zstandard"}
 MAX_KEY = 4096
-"""Longer than any variable's name. Keys share their beginnings: without a limit few bytes could ask for much memory."""
+"""Longer than any variable's name."""
+MAX_KEY_BYTES = 1 << 25
+"""Of all keys. Keys share their beginnings: without limits few bytes could ask for much memory."""
 
 
 def read_table(content: bytes) -> dict[bytes, bytes]:
@@ -41,8 +43,17 @@ def read_table(content: bytes) -> dict[bytes, bytes]:
     index = _block(content, footer[at:])
     entries: dict[bytes, bytes] = {}
     last: bytes | None = None
+    read = taken = 0
     for _, handle in _entries(index):
-        for key, value in _entries(_block(content, handle)):
+        offset, _ = read_varint(handle, 0)
+        if offset < read:
+            raise CheckpointError(f"has a block at {offset}, before the end of the last one at {read}: damaged")
+        block = _block(content, handle)
+        read = offset + len(block) + TRAILER_SIZE
+        for key, value in _entries(block):
+            taken += len(key)
+            if taken > MAX_KEY_BYTES:
+                raise CheckpointError(f"has more than {MAX_KEY_BYTES} bytes of names; is it a checkpoint?")
             if last is not None and key <= last:
                 raise CheckpointError(f"has the key {_shown(key)} after {_shown(last)}: keys must be sorted")
             entries[key] = value

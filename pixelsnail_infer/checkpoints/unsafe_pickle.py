@@ -2,13 +2,15 @@
 
 jrbtaylor/conditional-pixelcnn saves `torch.save(model)`: the pickle imports `model.PixelCNN` and other classes of its
 own, and PyTorch's. Nothing of the project's safe path comes through here, and this file imports none of it but its
-errors. The classes of `model` are replaced by empty stand-ins, so that the public code need not be there; all else is
-imported and called as the file says. Give it only files whose origin you trust as much as a program's.
+errors and how a file is opened. The classes of `model` are replaced by empty stand-ins, so that the public code need
+not be there; all else is imported and called as the file says. Give it only files
+whose origin you trust as much as a program's.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import types
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.plainfile import open_plain
 
 __all__ = ["read_module_unsafely"]
 
@@ -50,10 +53,13 @@ def read_module_unsafely(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor
     """
     name = Path(path)
     try:
-        digest = hashlib.sha256(name.read_bytes()).hexdigest()
+        with open_plain(name) as file:
+            data = file.read()
+        digest = hashlib.sha256(data).hexdigest()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about sources that have changed since
-            content = torch.load(name, map_location="cpu", weights_only=False, pickle_module=_pickle_module())
+            stream, unpickler = io.BytesIO(data), _pickle_module()
+            content = torch.load(stream, map_location="cpu", weights_only=False, pickle_module=unpickler)
     except OSError as error:
         raise CheckpointError(f"{name} cannot be read: {error.strerror or error}") from None
     except Exception as error:  # a pickle can raise anything

@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from pixelsnail_infer.errors import BackendError, GraphFileError
+from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError
 from pixelsnail_infer.messages import shown
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, TensorInfo
@@ -59,18 +59,26 @@ class CpuBackend:
         try:
             session = ort.InferenceSession(source, options, providers=list(self.providers))
         except Exception as error:  # the engine raises a class of its own for every status code
-            reason = str(error).strip().splitlines()[0]
             raise GraphFileError(
-                f"{file.name} cannot be loaded by ONNX Runtime {ort.__version__} ({reason}); "
+                f"{file.name} cannot be loaded by ONNX Runtime {ort.__version__} ({reason_of(error)}); "
                 "install the version that the README names, or export the checkpoint again."
             ) from error
         wanted = self.providers[0] if isinstance(self.providers[0], str) else self.providers[0][0]
         if session.get_providers()[0] != wanted:
             raise BackendError(f"ONNX Runtime fell back to {session.get_providers()[0]}, expected {wanted}.")
-        return OrtGraph(session, file.name)
+        return OrtGraph(session, file)
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
-        """A zero-filled buffer over aligned NumPy memory."""
+        """A zero-filled buffer over aligned NumPy memory. Raises `EngineError` when there is not enough."""
+        try:
+            return self._buffer(shape, dtype)
+        except Exception as error:  # NumPy's or the engine's
+            wanted = f"A buffer {dtype} {list(shape)}, {math.prod(shape) * np.dtype(dtype).itemsize} bytes,"
+            raise EngineError(
+                f"{wanted} cannot be had on the {self.device} ({reason_of(error)}); give a smaller max_batch."
+            ) from error
+
+    def _buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return CpuBuffer(shape, dtype)
 
 
@@ -93,33 +101,49 @@ class CpuBuffer:
 class OrtGraph:
     """One session with its signature."""
 
-    def __init__(self, session: ort.InferenceSession, name: str) -> None:
+    def __init__(self, session: ort.InferenceSession, file: GraphFile) -> None:
         self._session = session
-        self.inputs = {item.name: _info(item, name) for item in session.get_inputs()}
-        self.outputs = {item.name: _info(item, name) for item in session.get_outputs()}
+        self._where = f"{file.name}: ONNX Runtime failed in the {file.what}"
+        self.inputs = {item.name: _info(item, file.name) for item in session.get_inputs()}
+        self.outputs = {item.name: _info(item, file.name) for item in session.get_outputs()}
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> BoundGraph:
         """Bind by name once; nothing is bound again until the batch size changes."""
-        binding = self._session.io_binding()
-        for name in self.inputs:
-            binding.bind_ortvalue_input(name, inputs[name].value)  # type: ignore[attr-defined]
-        for name in self.outputs:
-            binding.bind_ortvalue_output(name, outputs[name].value)  # type: ignore[attr-defined]
-        return OrtBoundGraph(self._session, binding)
+        try:
+            binding = self._session.io_binding()
+            for name in self.inputs:
+                binding.bind_ortvalue_input(name, inputs[name].value)  # type: ignore[attr-defined]
+            for name in self.outputs:
+                binding.bind_ortvalue_output(name, outputs[name].value)  # type: ignore[attr-defined]
+        except Exception as error:
+            raise EngineError(f"{self._where}, as its buffers were bound ({reason_of(error)}).") from error
+        return OrtBoundGraph(self._session, binding, self._where)
 
 
 class OrtBoundGraph:
     """A session and a binding; keeps both, and through the binding the buffers, alive."""
 
-    __slots__ = ("_binding", "_run")
+    __slots__ = ("_binding", "_run", "_where")
 
-    def __init__(self, session: ort.InferenceSession, binding: ort.IOBinding) -> None:
+    def __init__(self, session: ort.InferenceSession, binding: ort.IOBinding, where: str) -> None:
         self._binding = binding
         self._run = session.run_with_iobinding
+        self._where = where
 
     def run(self) -> None:
-        """Run once on the bound buffers."""
-        self._run(self._binding)
+        """Run once on the bound buffers. Raises `EngineError`; the session can run again afterwards."""
+        try:
+            self._run(self._binding)
+        except Exception as error:  # the engine raises a class of its own for every status code
+            raise EngineError(
+                f"{self._where} ({reason_of(error)}). This call gave nothing; the next one starts afresh."
+            ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What an engine's error says, as one line of moderate length."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def usable_cores() -> int:

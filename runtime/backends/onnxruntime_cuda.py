@@ -7,8 +7,8 @@ from typing import Any
 
 import onnxruntime as ort
 
-from pixelsnail_infer.errors import BackendError
-from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend, aligned_zeros
+from pixelsnail_infer.errors import BackendError, EngineError
+from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend, aligned_zeros, reason_of
 from pixelsnail_infer.runtime.backends.protocol import Buffer
 
 _PROVIDER = "CUDAExecutionProvider"
@@ -28,8 +28,7 @@ class CudaBackend(CpuBackend):
                 "install onnxruntime-gpu 1.31 or newer in place of onnxruntime, or use device='cpu'."
             )
 
-    def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
-        """A zero-filled buffer on the device and a host array of the same shape."""
+    def _buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return CudaBuffer(shape, dtype)
 
 
@@ -44,8 +43,14 @@ class CudaBuffer:
 
     def push(self) -> None:
         """Copy the host array to the device, at the same address as before."""
-        self.value.update_inplace(self.array)
+        try:
+            self.value.update_inplace(self.array)
+        except Exception as error:
+            raise EngineError(f"Copying to the device failed ({reason_of(error)}); load the model again.") from error
 
     def pull(self) -> None:
         """Copy the device memory to the host array."""
-        self.array[...] = self.value.numpy()
+        try:
+            self.array[...] = self.value.numpy()
+        except Exception as error:
+            raise EngineError(f"Copying from the device failed ({reason_of(error)}); load the model again.") from error

@@ -41,7 +41,8 @@ class BoundGraph(Protocol):
     """A graph with every input and output tied to a buffer."""
 
     def run(self) -> None:
-        """Run once, reading and writing the bound buffers. Not to be called by two threads at once."""
+        """Run once, reading and writing the bound buffers. Not to be called by two threads at once. Raises
+        `EngineError`."""
         ...
 
 
@@ -75,5 +76,5 @@ class Backend(Protocol):
         ...
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
-        """A zero-filled buffer; `dtype` is float32, int64 or bool."""
+        """A zero-filled buffer; `dtype` is float32, int64 or bool. Raises `EngineError` when memory runs out."""
         ...

@@ -10,6 +10,7 @@ from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import GraphFileError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.backends.protocol import Graph, TensorInfo
+from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -53,15 +54,14 @@ def signature(manifest: Manifest, part: str) -> Signature:
     return Signature(inputs, outputs | _written(manifest, "step"), prologue | states)
 
 
+def tensor_bytes(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> int:
+    """Exact bytes of tensors, each (dtype, shape)."""
+    return sum({"float32": 4, "int64": 8, "bool": 1}[dtype] * math.prod(shape) for dtype, shape in tensors)
+
+
 def widest_step(manifest: Manifest) -> Signature:
     """The step's signature with every input that any of its variants takes."""
     return signature(manifest, "filtered" if distribution_of(manifest).filters else "step")
-
-
-def tensor_bytes(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> int:
-    """Exact bytes of tensors of these dtypes and shapes."""
-    items = {"float32": 4, "int64": 8, "bool": 1}
-    return sum(items[dtype] * math.prod(shape) for dtype, shape in tensors)
 
 
 def check_signature(graph: Graph, expected: Signature, name: str) -> None:
@@ -72,6 +72,25 @@ def check_signature(graph: Graph, expected: Signature, name: str) -> None:
         state = output.removesuffix(".out")
         if state != output and "row" in graph.inputs and state not in graph.inputs:
             raise GraphFileError(f"{name}: {output!r} is written, but {state!r} is no input; export again.")
+
+
+def levels_of(manifest: Manifest) -> dict[str, int]:
+    """How many values each tensor of codes may have that a graph of this export takes, by its name."""
+    levels = {spec.name: spec.levels for spec in manifest.conditions}
+    levels |= {spec.name: manifest.pixel.levels for spec in manifest.states if spec.role == "pixels"}
+    levels |= dict.fromkeys(("pixels", "given"), manifest.pixel.levels)
+    return {name: size for name, size in levels.items() if size is not None}
+
+
+def check_tables(file: GraphFile, levels: Mapping[str, int]) -> None:
+    """Raise `GraphFileError` where the manifest promises more codes of a tensor than a table that they index has rows:
+    the engine would fail at the first code beyond."""
+    for name, rows in file.tables.items():
+        if rows < (promised := levels.get(name, 0)):
+            raise GraphFileError(
+                f"{file.name}: the manifest promises {promised} codes for {name!r}, but a table that they index has "
+                f"{rows} rows; the manifest was altered: export the checkpoint again."
+            )
 
 
 def _written(manifest: Manifest, writer: str) -> Tensors:

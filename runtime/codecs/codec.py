@@ -14,13 +14,14 @@ from pixelsnail_infer.codec import CODEC_KINDS, IMAGE, CodecManifest
 from pixelsnail_infer.errors import GraphFileError, ManifestError, RequestError
 from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime.backends import Backend, BoundGraph, Buffer, Graph, open_backend
+from pixelsnail_infer.runtime.backends.graphs import load_graph
 from pixelsnail_infer.runtime.backends.plans import check_plan
-from pixelsnail_infer.runtime.backends.signature import Signature, Tensors, check_signature, tensor_bytes
+from pixelsnail_infer.runtime.backends.signature import Signature, Tensors, tensor_bytes
 from pixelsnail_infer.runtime.codecs.inputs import check_codes, check_image
 from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
 from pixelsnail_infer.runtime.files.model_files import expect_kind
 from pixelsnail_infer.runtime.requests.guard import CallGuard
-from pixelsnail_infer.runtime.requests.memory import check_fits, check_images_fit
+from pixelsnail_infer.runtime.requests.memory import check_fits, check_images_fit, expect_room, memory_told
 from pixelsnail_infer.runtime.requests.request import count
 
 __all__ = ["Decoder", "Encoder", "load_decoder", "load_encoder", "read_codec"]
@@ -116,6 +117,7 @@ class Codec:
 class Decoder(Codec):
     """A loaded decoder, made by `load_decoder`: codes of every level to images."""
 
+    @memory_told
     def decode(
         self, *codes: ArrayLike, max_batch: int | None = None, progress: Progress | None = None
     ) -> NDArray[np.float32]:
@@ -137,6 +139,7 @@ class Decoder(Codec):
 class Encoder(Codec):
     """A loaded encoder, made by `load_encoder`: images to codes of every level."""
 
+    @memory_told
     def encode(
         self, images: ArrayLike, *, max_batch: int | None = None, progress: Progress | None = None
     ) -> tuple[NDArray[np.int64], ...]:
@@ -167,7 +170,7 @@ def read_codec(source: str | Path | bytes, kinds: tuple[str, ...] = CODEC_KINDS)
     """Read and check a codec's file and its manifest, which must be of one of `kinds`. Loads no engine."""
     if not isinstance(source, (str, Path, bytes, bytearray)):
         raise GraphFileError(f"path_or_bytes is a {type(source).__name__}, expected a path or the file's bytes.")
-    file = read_graph(source, f"the {kinds[0]}" if isinstance(source, (bytes, bytearray)) else None)
+    file = read_graph(source, kinds[0])
     expect_kind(file, kinds)
     try:
         return file, CodecManifest.from_json(file.metadata[METADATA_KEY])
@@ -187,8 +190,9 @@ def _open(
     source: str | Path | bytes, kind: str, device: str, threads: int | None
 ) -> tuple[CodecManifest, Backend, Graph]:
     file, manifest = read_codec(source, (kind,))
+    expected = codec_signature(manifest)
+    expect_room(tensor_bytes((*expected.inputs.values(), *expected.outputs.values())), file.name)
+    levels = {spec.name: spec.levels for spec in manifest.codes}
     backend = open_backend(device, threads)
     check_plan(manifest.plan, backend, file.name)
-    graph = backend.load(file)
-    check_signature(graph, codec_signature(manifest), file.name)
-    return manifest, backend, graph
+    return manifest, backend, load_graph(backend, file, expected, levels)

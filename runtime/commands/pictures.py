@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pixelsnail_infer.distributions import from_uint8
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.messages import one_line
+from pixelsnail_infer.plainfile import open_plain
 from pixelsnail_infer.runtime.commands.images import require_pillow
 
 __all__ = ["WrongSizeError", "read_picture"]
@@ -40,7 +41,7 @@ def read_picture(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures, and of odd fields
-            with Image.open(path, formats=FORMATS) as picture:
+            with open_plain(path) as file, Image.open(file, formats=FORMATS) as picture:
                 _check_header(path, picture, None if fit else shape)
                 levels = _levels(path, picture, channels, shape if fit else None)
         if shape is not None and levels.shape[:2] != shape:

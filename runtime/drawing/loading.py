@@ -7,8 +7,11 @@ from pathlib import Path
 
 from pixelsnail_infer.runtime.backends import open_backend
 from pixelsnail_infer.runtime.backends.graphs import GraphSet
+from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
 from pixelsnail_infer.runtime.drawing.sampler import Sampler
+from pixelsnail_infer.runtime.drawing.states import state_bytes
 from pixelsnail_infer.runtime.files.model_files import ModelFiles
+from pixelsnail_infer.runtime.requests.memory import expect_room
 
 
 def load(
@@ -31,8 +34,10 @@ def load(
     Raises `GraphFileError` (missing, altered, damaged or unsafe file), `ManifestError` or `BackendError`.
     """
     files = ModelFiles(path_or_bytes, siblings)
+    manifest = files.manifest
+    expect_room(state_bytes(manifest, 1) + buffer_bytes(manifest, 1), files.name)
     backend = open_backend(device, threads)
     graphs = GraphSet(files, backend)
-    for part in ("step", "row", *(("prologue",) if files.manifest.conditions else ())):
+    for part in ("step", "row", *(("prologue",) if manifest.conditions else ())):
         graphs(part)
-    return Sampler(files.manifest, backend, graphs)
+    return Sampler(manifest, backend, graphs)

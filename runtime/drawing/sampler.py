@@ -24,6 +24,7 @@ from pixelsnail_infer.runtime.drawing.states import state_bytes
 from pixelsnail_infer.runtime.drawing.workspace import Workspace
 from pixelsnail_infer.runtime.requests.conditions import clashing_name, resolve_conditions
 from pixelsnail_infer.runtime.requests.guard import CallGuard
+from pixelsnail_infer.runtime.requests.memory import memory_told
 from pixelsnail_infer.runtime.requests.pixels import check_images
 from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH, Request, count, make_request, split
 
@@ -56,6 +57,7 @@ class Sampler:
         """The frozen description of the model."""
         return self._manifest
 
+    @memory_told
     def sample(
         self,
         n: int,
@@ -115,6 +117,7 @@ class Sampler:
                         return pixels
         return pixels
 
+    @memory_told
     def draw_batch(
         self,
         request: Request,
@@ -137,6 +140,7 @@ class Sampler:
             batch = self._work.prepared(conditions, images, some.given, known)
             yield from draw_rows(self._manifest, batch, some, known)
 
+    @memory_told
     def replay(
         self,
         images: ArrayLike,
@@ -174,6 +178,7 @@ class Sampler:
                     logits[some, i] = row
         return logits
 
+    @memory_told
     def score(
         self, images: ArrayLike, *, max_batch: int | None = None, progress: Progress | None = None, **conditions: Any
     ) -> NDArray[np.float32]:
@@ -223,6 +228,7 @@ class Sampler:
         """Bytes that a batch of n images takes beyond those of the last batch, whose buffers are still there."""
         return self._work.growth(count(n, "n"))
 
+    @memory_told
     def warm_up(self, n: int = 1, *, filtered: bool = False, score: bool = False) -> None:
         """Allocate a batch of n slots and run its graphs once, so that the next call of that size starts at full speed.
 

@@ -3,29 +3,93 @@
 from __future__ import annotations
 
 import io
+import math
+import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.plainfile import machine_memory, open_plain
 
 __all__ = ["load_array", "npy", "npz"]
 
+_HEADER = 1 << 14  # more than NumPy reads as a header
+_MOST_AXES = 32
+
 
 def load_array(path: str | Path, what: str) -> NDArray[Any]:
-    """An array from a .npy file, never a pickle. Raises `RequestError` when there is none."""
+    """An array of numbers or bools from a .npy file, never a pickle; `what` is what messages call it.
+
+    The header is believed only where it promises exactly the bytes that the file has. Byte order and Fortran order are
+    as in the file. Raises `RequestError`.
+    """
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it is empty"
-        raise RequestError(f"{what}: {path} cannot be read as a .npy array ({reason}).") from error
-    if not isinstance(array, np.ndarray):
-        raise RequestError(f"{what}: {path} is an archive of arrays, expected one array saved with numpy.save.")
-    return array
+        with open_plain(path) as file:
+            return _read(file)
+    except _NotAnArray as error:
+        reason = str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except MemoryError:
+        reason = "it does not fit into memory"
+    raise RequestError(f"{what}: {path} cannot be read as a .npy array ({reason}).")
+
+
+class _NotAnArray(ValueError):
+    """Why the bytes are no array, in one line."""
+
+
+def _read(file: BinaryIO) -> NDArray[Any]:
+    size = os.fstat(file.fileno()).st_size
+    start = file.read(_HEADER)
+    if not start:
+        raise _NotAnArray("it is empty")
+    if start.startswith(b"PK"):
+        raise _NotAnArray("it is an archive of arrays, expected one array saved with numpy.save")
+    shape, fortran, dtype, offset = _header(start)
+    promised, there = math.prod(shape) * dtype.itemsize, size - offset
+    if promised != there:
+        raise _NotAnArray(f"its header promises {promised} bytes of numbers, but {there} follow")
+    if there > (machine_memory() or there):
+        raise _NotAnArray(f"its {there} bytes are more than this machine's memory")
+    file.seek(offset)
+    flat = np.fromfile(file, dtype, math.prod(shape))
+    if flat.nbytes != promised:
+        raise _NotAnArray("it became shorter while it was read")
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether in Fortran order, dtype, and where the numbers begin, of a file's first bytes."""
+    stream = io.BytesIO(start)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd literals in the header
+            version = npy_format.read_magic(stream)
+            # Version 3 differs from 2 in the names of a structure's fields, and structures are refused.
+            read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+            shape, fortran, dtype = read(stream)
+    except Exception as error:  # NumPy evaluates the header's text: nearly anything can be raised
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _NotAnArray(f"its header is damaged: {reason[:100]}") from error
+    if dtype.kind not in "biufc":
+        raise _NotAnArray(f"it holds {_shown(dtype)}, expected numbers")
+    if any(type(length) is not int or length < 0 for length in shape) or len(shape) > _MOST_AXES:
+        raise _NotAnArray("its header is damaged: it gives an impossible shape")
+    if math.prod(max(length, 1) for length in shape) >= 1 << 62:  # also where another length is 0
+        raise _NotAnArray("its header is damaged: it gives an impossible shape")
+    return shape, bool(fortran), dtype, stream.tell()
+
+
+def _shown(dtype: np.dtype[Any]) -> str:
+    return {"O": "Python objects", "V": "structures", "S": "text", "U": "text"}.get(dtype.kind, "dates or times")
 
 
 def npy(array: NDArray[Any]) -> bytes:

@@ -27,8 +27,13 @@ class ModelFiles:
             raise GraphFileError(f"siblings has the key {unknown[0]!r}, expected only {', '.join(PARTS)}.")
         self._source = source
         self._siblings = siblings
-        self._step: GraphFile = read_graph(source, "the step graph" if in_memory else None)
+        self._step: GraphFile = read_graph(source, "step graph")
         self.manifest = _manifest(self._step)
+
+    @property
+    def name(self) -> str:
+        """What messages call the export: its path, or "the step graph"."""
+        return self._step.name
 
     def has(self, part: str) -> bool:
         """Whether the export has this part."""
@@ -53,10 +58,10 @@ class ModelFiles:
 
     def _read(self, part: str) -> GraphFile:
         if isinstance(self._source, (str, Path)):
-            return read_graph(sibling_path(self._source, part), digest=True)
+            return read_graph(sibling_path(self._source, part), f"{part} graph", digest=True)
         if self._siblings is None or part not in self._siblings:
             raise GraphFileError(f"siblings lacks {part!r}, which this model needs; give the bytes of that file.")
-        return read_graph(self._siblings[part], f"the {part} graph", digest=True)
+        return read_graph(self._siblings[part], f"{part} graph", digest=True)
 
 
 def expect_kind(file: GraphFile, kinds: tuple[str, ...]) -> None:

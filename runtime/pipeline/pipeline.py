@@ -26,7 +26,7 @@ from pixelsnail_infer.runtime.pipeline.stage_requests import completion, stage_r
 from pixelsnail_infer.runtime.pipeline.wiring import Links, Wiring, make_wiring
 from pixelsnail_infer.runtime.requests.conditions import clashing_name
 from pixelsnail_infer.runtime.requests.guard import CallGuard
-from pixelsnail_infer.runtime.requests.memory import check_fits, check_images_fit, request_bytes
+from pixelsnail_infer.runtime.requests.memory import check_fits, check_images_fit, memory_told, request_bytes
 from pixelsnail_infer.runtime.requests.pixels import known_images
 from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH, Request, count, split
 
@@ -106,6 +106,7 @@ class Pipeline:
         decoded = 0 if self._decoder is None else self._decoder.result_bytes
         return sum(request_bytes(prior.manifest) for prior in self._priors) + decoded
 
+    @memory_told
     def generate(
         self,
         n: int,

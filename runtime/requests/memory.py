@@ -1,19 +1,25 @@
-"""How much memory there is, and the refusal of what cannot fit, before anything is allocated."""
+"""How much memory there is, the refusal of what cannot fit before anything is allocated, and what is said when it runs
+out all the same."""
 
 from __future__ import annotations
 
-import os
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 from pixelsnail_infer.distributions import distribution_of
-from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.errors import BackendError, EngineError, RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.messages import shown
+from pixelsnail_infer.plainfile import machine_memory
 
-__all__ = ["available_bytes", "check_fits", "check_images_fit", "request_bytes"]
+__all__ = ["available_bytes", "check_fits", "check_images_fit", "expect_room", "memory_told", "request_bytes"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _MEMINFO = Path("/proc/meminfo")
 _CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _UNKNOWN = 1 << 40
@@ -43,15 +49,37 @@ def check_images_fit(n: int, per_image: int) -> None:
     check_fits(n * per_image, f"n is {shown(n)}; that many images", "ask for fewer at a time")
 
 
+def memory_told(call: Callable[P, T]) -> Callable[P, T]:
+    """A public call whose `MemoryError` becomes an `EngineError`; the object can be called again."""
+
+    @functools.wraps(call)
+    def told(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return call(*args, **kwargs)
+        except MemoryError as error:
+            raise EngineError(
+                f"{call.__name__} ran out of memory ({error or 'no more is given'}); ask for fewer images at once."
+            ) from error
+
+    return told
+
+
+def expect_room(needed: int, name: str) -> None:
+    """Raise `BackendError` when the buffers of one image, `needed` bytes, are more than this machine's memory."""
+    memory = machine_memory()
+    if memory is not None and needed > memory:
+        raise BackendError(
+            f"{name} needs {_size(needed)} for one image, but this machine has {_size(memory)}; use a larger one, or "
+            "export the checkpoint again if the manifest was altered."
+        )
+
+
 def _free() -> int:
     for line in _read(_MEMINFO).splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
             return int(value.split()[0]) * 1024
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not on this platform
-        return _UNKNOWN
+    return machine_memory() or _UNKNOWN
 
 
 def _read(path: Path) -> str:

@@ -20,6 +20,7 @@ from pixelsnail_infer.runtime.requests.memory import check_images_fit, request_b
 from pixelsnail_infer.runtime.requests.pixels import known_images
 
 DEFAULT_MAX_BATCH = 16
+_MOST = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,9 @@ def count(value: object, name: str) -> int:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = 0
-    if number < 1 or isinstance(value, bool):
-        raise RequestError(f"{name} is {shown(value)}, expected an integer of at least 1.")
+    if not 1 <= number <= _MOST or isinstance(value, bool):
+        limit = "at least 1" if number < 1 else f"at most {_MOST}"
+        raise RequestError(f"{name} is {shown(value)}, expected an integer of {limit}.")
     return number
 
 
