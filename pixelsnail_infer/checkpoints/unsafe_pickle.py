@@ -3,8 +3,8 @@
 jrbtaylor/conditional-pixelcnn saves `torch.save(model)`: the pickle imports `model.PixelCNN` and other classes of its
 own, and PyTorch's. Nothing of the project's safe path comes through here, and this file imports none of it but its
 errors and how a file is opened. The classes of `model` are replaced by empty stand-ins, so that the public code need
-not be there; all else is imported and called as the file says. Give it only files
-whose origin you trust as much as a program's.
+not be there; all else is imported and called as the file says. Give it only files whose origin you trust as much as a
+program's.
 """
 
 from __future__ import annotations

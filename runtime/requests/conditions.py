@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import ConditionSpec, Manifest
+from pixelsnail_infer.strictjson import shown
 
 
 def resolve_conditions(
@@ -27,7 +28,7 @@ def resolve_conditions(
     names = [spec.name for spec in specs]
     if unknown := [name for name in given if name not in names]:
         takes = f"takes {', '.join(names)}" if names else "takes no conditions"
-        raise RequestError(f"{unknown[0]!r} is not a condition of this model, which {takes}.")
+        raise RequestError(f"{shown(unknown[0])} is not a condition of this model, which {takes}.")
     if missing := [name for name in names if given.get(name) is None]:
         raise RequestError(f"The condition {missing[0]!r} is missing; give {describe(_spec(manifest, missing[0]))}.")
     return {spec.name: _resolve(spec, given[spec.name], n) for spec in specs}

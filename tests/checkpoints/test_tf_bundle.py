@@ -106,7 +106,7 @@ def test_files_that_are_missing_or_cut(copy: Path) -> None:
     data.unlink()
     refused(copy, part=r"data-00000-of-00001 does not exist")
     data.mkdir()
-    refused(copy, part="not a plain file")
+    refused(copy, part="expected a regular file")
     index.write_bytes(whole[:-1])
     refused(copy, part="truncated, or another kind of file")
     index.write_bytes(b"")
