@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import ConditionSpec, Manifest
-from pixelsnail_infer.strictjson import shown
+from pixelsnail_infer.messages import shown
 
 
 def resolve_conditions(

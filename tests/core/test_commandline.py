@@ -164,4 +164,4 @@ def test_text_for_messages() -> None:
     assert one_line(" a\n b\t\u2028c ") == "a b c" and len(one_line("x" * 10**6)) < 1100
     assert printable("a\nb\r", keep="\n") == "a\nb\\r" and printable("é π") == "é π"
     assert shown(10**5000) == "int of too many digits" and shown([10**5000]) == "list of too many digits"
-    assert shown("a" * 1000) == repr("a" * 1000)[:100] + "…" and shown(7) == "7"
+    assert shown("a" * 1000).startswith("'aaa") and len(shown("a" * 1000)) == 80 and shown(7) == "7"

@@ -108,7 +108,8 @@ def _npy(values: np.ndarray, random: Random) -> bytes:
     descr = random.choice(("<f4", ">i8", "|O", "<M8[s]", "|V8", "S5", "(2,)f4", [("a", "<f4")], 7, None, "f4" * 50))
     text = repr({"descr": descr, "fortran_order": random.choice((True, False, 3)), "shape": tuple(shape)})
     text = random.choice((text, text, text, text[:-1], "(" * 9000, "{" * 90, "[" * 300 + "]" * 300, "'", "\\", "0_0",
-                          "{'descr': '<f4', 'shape': (1L,), 'fortran_order': False}", "9" * 5000, "-" * 5000 + "1"))  # fmt: skip
+                          "{'descr': '<f4', 'shape': (1L,), 'fortran_order': False}", "9" * 5000,
+                          "-" * 5000 + "1"))  # fmt: skip
     version = random.choice(((1, 0), (2, 0), (3, 0), (4, 0)))
     size = random.choice((len(text), len(text), len(text), 0, 65535, (1 << 32) - 1))
     size = size % (1 << 16) if version == (1, 0) else size
