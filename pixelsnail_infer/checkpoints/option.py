@@ -52,9 +52,11 @@ def switch(value: object) -> bool:
 
 def yes_or_no(value: object) -> bool:
     """On or off, which differs from an option that was not given."""
-    if value not in (True, False, "yes", "no"):
+    if isinstance(value, str) and value in ("yes", "no"):
+        return value == "yes"
+    if not isinstance(value, bool):
         raise ValueError("True or False (yes or no)")
-    return value in (True, "yes")
+    return value
 
 
 def canvas(value: object) -> tuple[int, int]:

@@ -140,6 +140,7 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
     ({"shape": 8}, "expected rows x columns"), ({"shape": "8x" + "9" * 5000}, "expected rows x columns"),
     ({"elu_inplace": "yes"}, "expected True or False"),
     ({"elu_inplace": None}, "expected True or False"), ({"relu_inplace": "ja"}, "expected True or False (yes or no)"),
+    ({"relu_inplace": 1}, "--relu-inplace is 1, expected True or False (yes or no)"),
     ({"condition_kind": "labels"}, "--condition-kind is 'labels', expected 'label' or 'vector'"),
     ({"part": "head"}, "expected 'decoder' or 'encoder'"), ({"ema": 3}, "expected the path of a file"),
     ({"levels": 0}, "expected the number of codes, 1 or more"), ({"mixture": (10, 2)}, "or 10x1 for grey"),

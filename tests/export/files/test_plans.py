@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from onnx import TensorProto
 
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export import artifacts, export_model, plans
+from pixelsnail_infer.export.compile import Compiled
 from pixelsnail_infer.export.writing.onnx_writer import write_onnx
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.plan import KNOWN, Plan
@@ -56,9 +58,15 @@ def test_one_more_target_is_an_entry_in_three_places(tmp_path: Path, monkeypatch
     monkeypatch.setitem(KNOWN, "target", ("generic", "tensorrt"))
     monkeypatch.setattr(plans, "PRIOR_PLANS", (Plan(), plan))
     monkeypatch.setattr(onnxruntime_cpu.CpuBackend, "plans", (Plan(), plan))
-    config = models.CONFIGS["one_row"]
+    config, written, build_part = models.CONFIGS["one_row"], set[Plan](), artifacts.build_part
+
+    def seen(compiled: Compiled, part: str) -> Any:
+        written.add(compiled.plan)
+        return build_part(compiled, part)
+
+    monkeypatch.setattr(artifacts, "build_part", seen)
     done = export_model(models.prior("one_row"), tmp_path / "out.onnx", levels=7, shape=config.shape, plan=plan)
-    assert done.manifest.plan == plan
+    assert done.manifest.plan == plan and written == {plan}
     with load(tmp_path / "out.onnx", threads=1) as sampler:
         manifest: Manifest = sampler.manifest
     assert (manifest.schedule, manifest.target, manifest.precision) == ("raster", "tensorrt", "float32")
