@@ -92,14 +92,16 @@ def _standard_streams() -> Iterator[_Bytes]:
     """Within it, the standard streams are such as `run_command` says; gives the bytes of the standard output."""
     _occupy_standard_numbers()
     output, errors = _Bytes(sys.stdout), _Bytes(sys.stderr)
-    with redirect_stdout(_Text(output)), redirect_stderr(_Text(errors)):
-        try:
-            yield output
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-    for stream in (output, errors):
-        stream.drain()
+    try:
+        with redirect_stdout(_Text(output)), redirect_stderr(_Text(errors)):
+            try:
+                yield output
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+    finally:
+        output.drain()
+        errors.drain()
 
 
 def _occupy_standard_numbers() -> None:

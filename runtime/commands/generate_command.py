@@ -158,7 +158,7 @@ def _read_image(pipeline: Pipeline, path: str, fit: bool) -> NDArray[Any]:
     try:
         return read_picture(path, spec.channels, spec.shape, fit=fit)
     except WrongSizeError as error:
-        raise RequestError(f"{str(error).rstrip('.')}, or add --fit.") from error
+        raise RequestError(f"{error}; resize it, or add --fit.") from error
 
 
 def _what(found: Generated, n: int) -> str:

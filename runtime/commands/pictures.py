@@ -23,7 +23,7 @@ MOST_PIXELS = 1 << 27  # of a picture that is made smaller: some seconds, and ha
 
 
 class WrongSizeError(RequestError):
-    """A picture has another size than the one needed."""
+    """A picture has another size than the one needed; what to do about it, the caller adds."""
 
 
 def read_picture(
@@ -68,7 +68,7 @@ def _check_header(path: str | Path, picture: Any, shape: tuple[int, int] | None)
 
 def _wrong_size(path: str | Path, found: tuple[int, int], needed: tuple[int, int]) -> WrongSizeError:
     sizes = f"{found[1]}×{found[0]} pixels, expected {needed[1]}×{needed[0]} (width×height)"
-    return WrongSizeError(f"{path} is {sizes}; resize it.")
+    return WrongSizeError(f"{path} is {sizes}")
 
 
 def _levels(path: str | Path, picture: Any, channels: int, fit: tuple[int, int] | None) -> NDArray[np.uint8]:

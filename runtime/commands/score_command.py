@@ -20,7 +20,7 @@ from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.runtime.commands.labels import read_conditions
 from pixelsnail_infer.runtime.commands.options import add_conditions, add_engine, add_model, array_files, output
-from pixelsnail_infer.runtime.commands.pictures import read_picture
+from pixelsnail_infer.runtime.commands.pictures import WrongSizeError, read_picture
 from pixelsnail_infer.runtime.commands.progress import ProgressBar
 from pixelsnail_infer.runtime.drawing.loading import load
 from pixelsnail_infer.runtime.drawing.scoring import SCORE_BATCH, log_likelihood
@@ -112,4 +112,7 @@ def _read_images(manifest: Manifest, path: str) -> NDArray[Any]:
         return check_images(manifest, load_array(path, "codes" if channels is None else "images"))
     if channels is None:
         raise RequestError(f"{path} is a picture, but this model's pixels are codes; give a .npy file of codes.")
-    return check_images(manifest, read_picture(path, channels, manifest.shape), path)
+    try:
+        return check_images(manifest, read_picture(path, channels, manifest.shape), path)
+    except WrongSizeError as error:
+        raise RequestError(f"{error}; this model takes no other canvas.") from error

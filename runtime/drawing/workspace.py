@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.backends import Backend
 from pixelsnail_infer.runtime.backends.graphs import Graphs
 from pixelsnail_infer.runtime.drawing.batch import Batch, buffer_bytes
@@ -46,7 +47,7 @@ class Workspace:
         """The batch of `size` slots: the one that is there, or a new one in its place."""
         if self.batch is None or self.batch.size != size:
             self.batch = None  # release the old buffers before the new ones are allocated
-            check_fits(self._bytes(size), f"A batch of {size} images", "give a smaller max_batch")
+            check_fits(self._bytes(size), f"A batch of {shown(size)} images", "give a smaller max_batch")
             self.batch = Batch(self._manifest, self._backend, self._loaded(), size)
         return self.batch
 

@@ -114,12 +114,17 @@ def test_score_reads_arrays_and_pictures(tmp_path: Path, rgb: Sampler, capsys: p
 
 
 def test_pictures_of_another_size_and_broken_ones_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGB", (WIDTH + 1, HEIGHT)).save(tmp_path / "wide.png")
+    Image.new("RGB", (13_000, 5)).save(tmp_path / "large.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     assert run("score", exported("rgb"), tmp_path / "wide.png") == 1
     assert "takes no other canvas" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr("PIL.ImageFile.ImageFile.load", None)  # it must not be decoded
+        assert run("score", exported("rgb"), tmp_path / "large.png") == 1
+    assert f"large.png is 13000×5 pixels, expected {WIDTH}×{HEIGHT}" in capsys.readouterr().err
     for name in ("broken.png", "missing.png"):
         assert run("score", exported("rgb"), tmp_path / name) == 1
         assert "cannot be read as a picture" in capsys.readouterr().err
