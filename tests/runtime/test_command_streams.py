@@ -48,6 +48,17 @@ def test_closed_streams_lose_no_work(sample: str, tmp_path: Path, closed: str, c
     assert failed.returncode == 1 and failed.stderr.count(b"\n") == (0 if "2>&-" in closed else 1)
 
 
+def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    """Or what the engine prints, from below Python, would go into it."""
+    code = """
+import os
+from pixelsnail_infer.commandline import run_command
+run_command("prog", lambda: os.write(os.open("a", os.O_CREAT | os.O_WRONLY), b"data") and os.write(1, b"noise") and 0)
+"""
+    line = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} <&- >&- 2>&-"
+    assert shell(line, tmp_path).returncode == 0 and (tmp_path / "a").read_bytes() == b"data"
+
+
 @FULL
 def test_full_errors_change_no_exit_code(sample: str, tmp_path: Path) -> None:
     assert shell(f"{sample} a.npy 2>/dev/full", tmp_path).returncode == 0
