@@ -10,7 +10,7 @@ PYTEST  = $(BIN)/python -m pytest -q --durations=10
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-rgb demo-vq test test-full lint bench fuzz gpu-check clean
+.PHONY: help demo demo-rgb demo-vq test test-full lint bench fuzz fuzz-readers gpu-check clean
 
 help:
 	@echo "make demo       export the small digits model, sample it, compare it with PyTorch"
@@ -20,7 +20,8 @@ help:
 	@echo "make test-full  the tests and the slow checks, TensorRT among them (no GPU needed)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      the full-size run: speed and memory of the stock prior's shape"
-	@echo "make fuzz       thousands of random networks through the exporter"
+	@echo "make fuzz       thousands of random networks through the exporter, of hostile files through the readers"
+	@echo "make fuzz-readers  the readers alone (ARGS='--kind graph --count 10000' chooses)"
 	@echo "make gpu-check  the checks that need an NVIDIA GPU"
 	@echo "make clean      remove what these targets made"
 
@@ -66,7 +67,11 @@ bench: $(READY)
 	$(BIN)/python benchmarks/full_size.py $(ARGS)
 
 fuzz: $(READY)
+	$(BIN)/python benchmarks/fuzz_readers.py
 	$(BIN)/python benchmarks/fuzz_exporter.py $(ARGS)
+
+fuzz-readers: $(READY)
+	$(BIN)/python benchmarks/fuzz_readers.py $(ARGS)
 
 gpu-check:
 	@command -v nvidia-smi >/dev/null || { echo "gpu-check: no NVIDIA driver on this machine"; exit 1; }

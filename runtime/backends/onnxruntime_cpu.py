@@ -57,7 +57,8 @@ class CpuBackend:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         source = file.source if isinstance(file.source, bytes) else str(file.source)
         try:
-            session = ort.InferenceSession(source, options, providers=list(self.providers))
+            # Without fallback, too, because before it the engine's Python part prints what failed.
+            session = ort.InferenceSession(source, options, providers=list(self.providers), enable_fallback=0)
         except Exception as error:  # the engine raises a class of its own for every status code
             raise GraphFileError(
                 f"{file.name} cannot be loaded by ONNX Runtime {ort.__version__} ({reason_of(error)}); "
@@ -117,23 +118,29 @@ class OrtGraph:
                 binding.bind_ortvalue_output(name, outputs[name].value)  # type: ignore[attr-defined]
         except Exception as error:
             raise EngineError(f"{self._where}, as its buffers were bound ({reason_of(error)}).") from error
-        return OrtBoundGraph(self._session, binding, self._where)
+        options = ort.RunOptions()
+        if not any(f"{name}.out" in self.outputs for name in self.inputs):
+            options.log_severity_level = 4  # what fails is raised, and need not be printed, too
+        return OrtBoundGraph(self._session, binding, options, self._where)
 
 
 class OrtBoundGraph:
     """A session and a binding; keeps both, and through the binding the buffers, alive."""
 
-    __slots__ = ("_binding", "_run", "_where")
+    __slots__ = ("_binding", "_options", "_run", "_where")
 
-    def __init__(self, session: ort.InferenceSession, binding: ort.IOBinding, where: str) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, binding: ort.IOBinding, options: ort.RunOptions, where: str
+    ) -> None:
         self._binding = binding
         self._run = session.run_with_iobinding
+        self._options = options  # a graph with states may warn that one is not written in place
         self._where = where
 
     def run(self) -> None:
         """Run once on the bound buffers. Raises `EngineError`; the session can run again afterwards."""
         try:
-            self._run(self._binding)
+            self._run(self._binding, self._options)
         except Exception as error:  # the engine raises a class of its own for every status code
             raise EngineError(
                 f"{self._where} ({reason_of(error)}). This call gave nothing; the next one starts afresh."
@@ -142,8 +149,8 @@ class OrtBoundGraph:
 
 def reason_of(error: Exception) -> str:
     """What an engine's error says, as one line of moderate length."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return "".join(c if c.isprintable() else "?" for c in lines[0][:300])  # names in the file may hold anything
 
 
 def usable_cores() -> int:

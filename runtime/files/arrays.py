@@ -22,6 +22,12 @@ __all__ = ["load_array", "npy", "npz"]
 
 _HEADER = 1 << 14  # more than NumPy reads as a header
 _MOST_AXES = 32
+# Version 3 differs from 2 in the names of a structure's fields, and structures are refused.
+_VERSIONS = {
+    (1, 0): npy_format.read_array_header_1_0,
+    (2, 0): npy_format.read_array_header_2_0,
+    (3, 0): npy_format.read_array_header_2_0,
+}
 
 
 def load_array(path: str | Path, what: str) -> NDArray[Any]:
@@ -73,9 +79,7 @@ def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd literals in the header
             version = npy_format.read_magic(stream)
-            # Version 3 differs from 2 in the names of a structure's fields, and structures are refused.
-            read = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-            shape, fortran, dtype = read(stream)
+            shape, fortran, dtype = _VERSIONS[version](stream)
     except Exception as error:  # NumPy evaluates the header's text: nearly anything can be raised
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _NotAnArray(f"its header is damaged: {reason[:100]}") from error

@@ -248,3 +248,34 @@ def test_garbage_behind_good_checksums_is_refused(tmp_path: Path, content: bytes
     table = {b"": patched(header(1), (patch[0], 0, b"")), b"x": patched(entry(), patch)}
     write_bundle(tmp_path / "m", {}, table=table)
     read_or_refuse(tmp_path / "m")
+
+
+def test_few_bytes_cannot_ask_for_much(tmp_path: Path) -> None:
+    """Tensors at the same bytes, a block read again and again, names that share their beginnings by the million."""
+    tensors = {name: (1, np.zeros(2, np.float32)) for name in "xy"}
+    write_bundle(tmp_path / "a", tensors, change={"offset": 0})
+    refused(tmp_path / "a", part="puts tensors x and y at the same bytes of shard 0")
+
+    block, handle = sealed(b"", 0), varint(0) + varint(4)
+    index = sealed(b"".join(b"\0\2" + varint(len(handle)) + k.to_bytes(2, "big") + handle for k in range(3)), 0)
+    write_index(tmp_path / "b", block, index)
+    refused(tmp_path / "b", part="has a block at 0, before the end of the last one at 9")
+
+    long = b"\0" + varint(4000) + b"\0" + b"\0" * 4000
+    many = b"".join(varint(4000) + b"\2\0" + k.to_bytes(2, "big") for k in range(1, 9000))
+    block = sealed(long + many, 0)
+    handle = varint(0) + varint(len(block) - 5)
+    index = sealed(b"\0\1" + varint(len(handle)) + b"\xff" + handle, 0)
+    write_index(tmp_path / "c", block, index)
+    refused(tmp_path / "c", part="has more than 33554432 bytes of names")
+
+
+def sealed(entries: bytes, restarts: int) -> bytes:
+    """A block with its trailer."""
+    content = entries + restarts.to_bytes(4, "little") + b"\0"
+    return content + masked_crc32c(content).to_bytes(4, "little")
+
+
+def write_index(prefix: Path, block: bytes, index: bytes) -> None:
+    footer = (varint(0) + varint(0) + varint(len(block)) + varint(len(index) - 5)).ljust(40, b"\0")
+    Path(f"{prefix}.index").write_bytes(block + index + footer + MAGIC)

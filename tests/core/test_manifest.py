@@ -147,6 +147,29 @@ def test_objects_are_frozen() -> None:
         ("states.0.name", "canvas", "A tensor is named 'canvas', expected a name like state"),
         ("states.1.initial", 0.5, "initial 0.5 is no finite int64"),
         ("versions.torch", 2, "manifest.versions.torch is the number 2, expected a string"),
+        ("states.0.initial", 1e39, "initial 1e[+]39 is no finite float32"),
+        ("states.1.initial", 1e39, "initial 1e[+]39 is no finite int64"),
+        ("states.1.initial", -(2**60), "is no finite int64"),
+        ("states.0.shape", [1 << 20, 1 << 20, 1 << 20], "expected 8 sizes and 17179869184 numbers at most"),
+        ("prologue.0.shape", [1] * 9, "expected 8 sizes"),
+        ("shape", [2**31, 2**31], "expected 8 sizes and"),
+        ("pixel.levels", 2**20 + 1, "pixel.levels is 1048577, expected an integer of at most 1048576"),
+        ("conditions.0.levels", 2**40, "levels is 1099511627776, expected an integer of at most"),
+        ("conditions.0.levels", 2**63, "an integer is beyond 64 bits"),
+        ("conditions.0.levels", 10**400, "an integer has 401 digits"),
+        ("row_result.width", 2**31, "row_result.width is 2147483648, expected an integer of at most 2147483647"),
+        ("parameters.total", -1, "parameters.total is -1, expected an integer of at least 0"),
+        ("files.row.bytes", 2**62 + 1, "files: bytes is"),
+        ("versions.torch", "a\ud800", "half a character"),
+        ("notes.0", "\x1b[2J", "holds a control character"),
+        ("model.config.\0", 1, "holds a control character"),
+        ("model.config.x", [[[[{"y": float("inf")}]]]], "Infinity is not a JSON number"),
+        ("kind", "x" * 1_000_000, "^.{0,300}$"),
+        ("x" * 1_000_000, 1, "^.{0,700}$"),
+        ("files." + "x" * 1_000_000, 1, "^.{0,300}$"),
+        ("conditions.0.name", "x" * 1_000_000, "^.{0,300}$"),
+        ("conditions.0.name", "no name", "A condition is named 'no name', expected an identifier"),
+        ("states.0.name", "state. x", "A tensor is named 'state. x'"),
         ("conditions", [], "prologue tensors but no conditions"),
         ("notes", ["a", 1], r"manifest.notes\[1\] is the number 1"),
     ],
@@ -176,6 +199,11 @@ def test_needed_entries_are_needed(key: str) -> None:
         ('{"format_version": NaN}', "NaN is not a JSON number"),
         ('{"format_version": 1, "format_version": 1}', "'format_version' occurs twice"),
         ("[" * 100_000, "not valid JSON"),
+        ('{"a": ' + "[" * 70 + "]" * 70 + "}", "nested more than 64 deep"),
+        ('{"a": ' + "9" * 5000 + "}", "an integer has 5000 digits"),
+        ('{"a": 1e999}', "a number is not finite"),
+        ('{"a": "' + "x" * (1 << 22) + '"}', "characters, more than 4194304"),
+        ("{" + ", ".join(f'"{k}": 0' for k in range(99_999)) + ', "7": 1}', "'7' occurs twice"),
     ],
 )
 def test_what_is_no_json_object_is_refused(text: str, message: str) -> None:
@@ -184,7 +212,10 @@ def test_what_is_no_json_object_is_refused(text: str, message: str) -> None:
 
 
 def test_what_json_cannot_hold_is_refused() -> None:
-    for config in ({"x": float("nan")}, {"x": object()}):
+    deep: list[Any] = []
+    for _ in range(2000):
+        deep = [deep]
+    for config in ({"x": float("nan")}, {"x": object()}, {"x": "\ud800"}, {"x": 2**64}, {"x": deep}):
         with pytest.raises(ManifestError, match="cannot be written as JSON"):
             make(model=ModelSpec("toy", config)).to_json()
 
