@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import Field, fields
 from typing import Any, TypeVar
 
-from pixelsnail_infer.checkpoints.option import flag, option_of, switch
+from pixelsnail_infer.checkpoints.option import averages, flag, option_of, switch
 from pixelsnail_infer.checkpoints.options import CODEC
 from pixelsnail_infer.export.source.options import OWN, SourceOptions
 
@@ -55,6 +55,8 @@ def _action(place: Field[Any]) -> dict[str, Any]:
     if found.read is switch:
         return {"action": "store_true"}
     more: dict[str, Any] = {"metavar": found.metavar} if found.metavar else {}
+    if found.read is averages:
+        more |= {"nargs": "?", "const": True}
     if found.choices:
         more["choices"] = found.choices
     if found.many:

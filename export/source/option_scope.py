@@ -13,6 +13,7 @@ from pixelsnail_infer.export.source.options import OWN, SourceOptions
 
 __all__ = ["refuse_beside_own_model", "refuse_idle_options"]
 
+KAMEN = "pixel-models"
 TENSORFLOW = ("no_ema", "nonlinearity")  # of the original PixelSNAIL's two formats
 
 
@@ -28,6 +29,9 @@ def refuse_idle_options(options: SourceOptions, path: str | os.PathLike[str], ch
         if families and checkpoint.family not in families:
             raise PixelsnailError(f"{flag(place.name)} has no meaning for a {checkpoint.family}, as {name} is: it is "
                                   f"for {' and '.join(families)}. Leave it out.")
+    if options.ema_file is not None and checkpoint.family != KAMEN:
+        raise PixelsnailError(f"--ema takes a file of its own for {KAMEN} only, and {name} is a {checkpoint.family}; "
+                              "without one it takes the averages that lie beside the weights.")
     if bundle_prefix(path) is None:
         for place in asked:
             if place.name in TENSORFLOW:
@@ -42,6 +46,9 @@ def refuse_idle_options(options: SourceOptions, path: str | os.PathLike[str], ch
 
 def refuse_beside_own_model(options: SourceOptions) -> None:
     """Raise `PixelsnailError` for an option of the known families beside `model`."""
+    if options.ema_file is not None:
+        raise PixelsnailError(f"--ema takes a file of its own for {KAMEN} only; without one it takes the averages that "
+                              "lie beside the weights.")
     for place in fields(options):
         if option_of(place).families and place.name != "round" and given(options, place.name):
             raise PixelsnailError(f"{flag(place.name)} is for checkpoints of known families and has no meaning with "

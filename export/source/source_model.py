@@ -37,13 +37,15 @@ class SourceModel:
     config: dict[str, Any]
     sha256: str
     findings: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+    """What else the file holds, for people: no part of the export."""
 
 
 def recognised_model(checkpoint: LoadedCheckpoint, rounded: bool) -> SourceModel:
     """A checkpoint of a known family. Raises `PixelsnailError` for colours of other than 8 bits."""
     return SourceModel(checkpoint.family, checkpoint.module, law_of(checkpoint, rounded), checkpoint.config.shape,
                        conditions_of(checkpoint), checkpoint.family, plain_config(checkpoint.config), checkpoint.sha256,
-                       tuple(checkpoint.findings))
+                       tuple(checkpoint.findings), tuple(checkpoint.beside))
 
 
 def plain_config(config: Any) -> dict[str, Any]:
@@ -65,12 +67,12 @@ def own_model(path: str | os.PathLike[str], options: SourceOptions) -> Iterator[
                                         ("--shape HxW", shape)) if value is None]
     if law is None or shape is None:
         raise PixelsnailError(f"--model needs {' and '.join(missing)} as well: a class does not tell what it draws.")
-    arguments, findings = options.model_args or {}, list[str]()
+    arguments, findings, beside = options.model_args or {}, list[str](), list[str]()
     with user_model(options.model, arguments) as module:
-        sha256 = load_into(module, path, findings)
+        sha256 = load_into(module, path, findings, key=options.key, ema=options.averages, beside=beside)
         name = options.model.replace("\\", "/").rpartition("/")[2]
         yield SourceModel(name, module, law, shape, options.condition or (), "custom",
-                          {"model": name, "arguments": arguments}, sha256, tuple(findings))
+                          {"model": name, "arguments": arguments}, sha256, tuple(findings), tuple(beside))
 
 
 def as_exported(options: SourceOptions, manifest: Manifest, name: str) -> SourceOptions:
@@ -110,13 +112,15 @@ def describe(source: SourceModel) -> list[str]:
     if source.family == "custom":
         head = f"your own {source.name}, {height}x{width} {what}"
     else:
-        place = "every tensor of the file has its place" + (" but those named below" if ignored else "")
+        whole = "model" if source.beside else "file"
+        place = f"every tensor of the {whole} has its place" + (" but those named below" if ignored else "")
         head = f"recognised a {source.family} of {height}x{width} {what}: {place}"
-    return [head, *listed(source.findings)]
+    return [head, *listed(source.findings, source.beside)]
 
 
-def listed(findings: Sequence[str]) -> list[str]:
-    """What was found out about a checkpoint, line by line; what was assumed comes last."""
+def listed(findings: Sequence[str], beside: Sequence[str] = ()) -> list[str]:
+    """What was found out about a checkpoint, line by line, and what was left aside; what was assumed comes last."""
     assumed = [finding for finding in findings if "assumed" in finding]
     lines = [f"  {finding}" for finding in findings if finding not in assumed]
+    lines += [f"  {line}" for line in beside]
     return [*lines, *(["  the file does not tell, so check:"] if assumed else ()), *(f"    {one}" for one in assumed)]

@@ -13,38 +13,38 @@ from torch import Tensor
 
 from pixelsnail_infer.checkpoints.building import build, size
 from pixelsnail_infer.checkpoints.options import CheckpointOptions
+from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.checkpoints.vqvae import image_shape
 from pixelsnail_infer.errors import CheckpointError, ModelError
 from pixelsnail_infer.models.first_stage import FirstStage
 from pixelsnail_infer.models.first_stage_config import FirstStageConfig
 
-__all__ = ["is_first_stage", "read_first_stage", "without_training"]
+__all__ = ["INSIDE", "is_first_stage", "read_first_stage", "training_names"]
 
 INSIDE = "first_stage_model."
 TRAINING = re.compile(r"(?:module\.)*(?:loss\.|model_ema\.|colorize$)")
 AVERAGES = ("quantize.embedding.cluster_size", "quantize.embedding.embed_avg")
 
 
-def without_training(state: Mapping[object, object], findings: list[str]) -> Mapping[object, object]:
-    """A state dict without what a first stage's network does not have; any other state dict as it is.
+def training_names(
+    prefix: str, names: Mapping[str, Tensor], total: int, averaged: bool, findings: list[str]
+) -> set[str]:
+    """Those of a dictionary's names that belong to a first stage's training. Appends to `findings`.
 
-    Of a whole diffusion model only the first stage is kept. Appends to `findings`.
+    The first stage lies under `prefix`, within a whole diffusion model of `total` entries if that is `INSIDE`.
+    `averaged` says that the averages are wanted.
     """
-    names = [name for name in state if isinstance(name, str)]
-    if any(name.startswith(INSIDE) for name in names):
-        kept: dict[object, object] = {
-            name[len(INSIDE) :]: state[name] for name in names if name.startswith(INSIDE)
-        }
-        findings.append(f"took the first stage ('{INSIDE}…', {len(kept)} tensors) out of a model of {len(state)}")
-        state, names = kept, [str(name) for name in kept]
-    if not any("encoder.conv_in." in name or "decoder.conv_in." in name for name in names):
-        return state
-    extra = [name for name in names if TRAINING.match(name)]
+    start = ""
+    if prefix == INSIDE:
+        start = INSIDE
+        count = sum(name.startswith(INSIDE) for name in names)
+        findings.append(f"took the first stage ('{INSIDE}…', {count} tensors) out of a model of {total}")
+    extra = [name[len(start) :] for name in names if name.startswith(start) and TRAINING.match(name[len(start) :])]
     if extra:
-        findings.append(f"left out {len(extra)} tensors that only training needs, {extra[0]} first")
-    if any("model_ema." in name for name in extra):
+        findings.append(f"left out {len(extra)} tensors that only training needs, {one_line(extra[0])} first")
+    if not averaged and any("model_ema." in name for name in extra):
         findings.append("the averaged weights (model_ema) are among them: the bare weights are taken")
-    return {name: value for name, value in state.items() if name not in set(extra)}
+    return {start + name for name in extra}
 
 
 def is_first_stage(tensors: Mapping[str, Tensor]) -> bool:

@@ -58,10 +58,10 @@ def read_kamen(
     )
     findings.append("APPROXIMATE: position 0 attends to nothing; in the trained model it averaged over all positions")
     module = build(lambda: Kamen(config), tensors, what="a PixelSNAIL of pixel_models", norms=("weight_v", "weight_g"))
-    if options.ema is None:
+    if options.ema_file is None:
         findings.append("took the bare weights; the public sampler takes the averages in optim_checkpoint.pt (--ema)")
     else:
-        _take_averages(module, options.ema, findings)
+        _take_averages(module, options.ema_file, findings)
     return module
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -24,3 +24,5 @@ class LoadedCheckpoint:
     """Of the file's bytes, in hexadecimal; of a TensorFlow checkpoint the index and then every shard."""
     findings: list[str]
     """What was recognised, assumed and ignored, one line each."""
+    beside: list[str] = field(default_factory=list)
+    """What else the file holds and was left aside, one line each: for people, no part of an export."""

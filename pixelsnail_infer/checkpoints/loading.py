@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pixelsnail_infer.checkpoints.first_stage import is_first_stage, read_first_stage, without_training
+from pixelsnail_infer.checkpoints.first_stage import is_first_stage, read_first_stage
 from pixelsnail_infer.checkpoints.kamen import is_kamen, read_kamen
 from pixelsnail_infer.checkpoints.loaded import LoadedCheckpoint
-from pixelsnail_infer.checkpoints.normalise import find_args, normalise, unwrap
+from pixelsnail_infer.checkpoints.normalise import find_args, normalise, respelled
 from pixelsnail_infer.checkpoints.options import CheckpointOptions
 from pixelsnail_infer.checkpoints.pixelcnn import is_pixelcnn, read_pixelcnn
 from pixelsnail_infer.checkpoints.prior import is_prior, read_prior
 from pixelsnail_infer.checkpoints.reading import one_line, read_file
 from pixelsnail_infer.checkpoints.snail import is_snail, read_snail
+from pixelsnail_infer.checkpoints.taking import largest, take, top_keys
 from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.checkpoints.tf_snail import load_tf_snail
 from pixelsnail_infer.checkpoints.unsafe_pickle import read_module_unsafely
@@ -50,7 +52,12 @@ def load_checkpoint(path: str | os.PathLike[str], *, options: CheckpointOptions 
         CheckpointError: the file is missing, damaged, unsafe, of an unknown model, holds NaN, or contradicts the
             options.
     """
+    if options.averages and options.no_ema:
+        raise CheckpointError("--ema asks for the averages and --no-ema for the bare weights; give one of the two")
     if not options.unsafe_pickle and bundle_prefix(path) is not None:
+        if options.key is not None:
+            raise CheckpointError("--key chooses among the entries of a PyTorch file, and a TensorFlow checkpoint has "
+                                  "none; leave it out")
         return load_tf_snail(
             path,
             options.arch,
@@ -67,41 +74,23 @@ def load_checkpoint(path: str | os.PathLike[str], *, options: CheckpointOptions 
     else:
         content, sha256 = read_file(path)
     try:
-        tensors = normalise(without_training(unwrap(content, findings), findings), findings)
-        family, module = _recognise(tensors, find_args(content), options, findings)
+        taken = take(content, MARKS, recognised, key=options.key, ema=options.averages, findings=findings)
+        if taken is None:
+            raise CheckpointError(_unknown(normalise(largest(content, options.key), findings), content))
+        tensors = normalise(taken.tensors, findings)
+        module = _read(taken.family, tensors, find_args(content), options, findings)
     except CheckpointError as error:
         raise CheckpointError(f"{one_line(os.fspath(path))}: {error}") from None
-    return LoadedCheckpoint(family, module.config, module, sha256, findings)
+    return LoadedCheckpoint(taken.family, module.config, module, sha256, findings, taken.beside)
 
 
-Reader = Callable[[dict[str, Tensor], Mapping[str, object], CheckpointOptions, list[str]], Any]
-FAMILIES: tuple[tuple[str, Callable[[Mapping[str, Tensor]], bool], Reader], ...] = (
-    ("pixelsnail", is_snail, read_snail),
-    ("pixel-models", is_kamen, read_kamen),
-    ("pixelcnn", is_pixelcnn, read_pixelcnn),
-    ("vq-vae", is_vqvae, read_vqvae),
-    ("vq-first-stage", is_first_stage, read_first_stage),
-)
-
-
-def _recognise(
-    tensors: dict[str, Tensor], args: dict[str, object], options: CheckpointOptions, findings: list[str]
-) -> tuple[str, Any]:
-    """The family's name and the network. Raises CheckpointError."""
-    if is_prior(tensors):
-        config, used = read_prior(tensors, args, options, findings)
-        return "vq-prior", _build(config, used, findings)
-    for family, fits, read in FAMILIES:
-        if fits(tensors):
-            return family, read(tensors, args, options, findings)
-    raise CheckpointError(_unknown(tensors))
-
-
-def _unknown(tensors: dict[str, Tensor]) -> str:
+def _unknown(tensors: dict[str, Tensor], content: object) -> str:
     seen = [f"{one_line(name, 60)} {list(tensor.shape)}" for name, tensor in list(tensors.items())[:4]]
     more = ", …" if len(tensors) > len(seen) else ""
+    wrapped = isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values())
+    held = f", in a file that holds {top_keys(content)}" if wrapped and isinstance(content, Mapping) else ""
     return (
-        f"a model that is not known: {len(tensors)} tensors ({', '.join(seen)}{more}); supported are {SUPPORTED} "
+        f"a model that is not known: {len(tensors)} tensors ({', '.join(seen)}{more}){held}; supported are {SUPPORTED} "
         "(weight norm in place). A network of your own is exported by its class (--model FILE.py:CLASS)"
     )
 
@@ -153,3 +142,41 @@ def _compare(found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, .
                 f"a VQ prior with {one_line(name)} {list(shape)} in addition, which no supported variant has; "
                 f"supported are {SUPPORTED}"
             )
+
+
+def _read_prior(
+    tensors: dict[str, Tensor], args: Mapping[str, object], options: CheckpointOptions, findings: list[str]
+) -> Prior:
+    config, used = read_prior(tensors, args, options, findings)
+    return _build(config, used, findings)
+
+
+Reader = Callable[[dict[str, Tensor], Mapping[str, object], CheckpointOptions, list[str]], Any]
+FAMILIES: tuple[tuple[str, Callable[[Mapping[str, Tensor]], bool], Reader], ...] = (
+    ("vq-prior", is_prior, _read_prior),
+    ("pixelsnail", is_snail, read_snail),
+    ("pixel-models", is_kamen, read_kamen),
+    ("pixelcnn", is_pixelcnn, read_pixelcnn),
+    ("vq-vae", is_vqvae, read_vqvae),
+    ("vq-first-stage", is_first_stage, read_first_stage),
+)
+
+
+# Beginnings of names, one of which every model of the families has.
+MARKS = re.compile(
+    r"(?:^|(?<=\.))(?:horizontal\.conv\.|out\.V$|output_conv\.|layers\.0\.0\.|dec\.blocks\.|(?:en|de)coder\.conv_(?:in|out)\.)"
+)
+
+
+def recognised(tensors: Mapping[str, Tensor]) -> str | None:
+    """The family whose names these are, in either spelling of weight norm, or None."""
+    spelled = {respelled(name): tensor for name, tensor in tensors.items()}
+    return next((family for family, fits, _ in FAMILIES if fits(spelled)), None)
+
+
+def _read(
+    family: str, tensors: dict[str, Tensor], args: dict[str, object], options: CheckpointOptions, findings: list[str]
+) -> Any:
+    """The network. Raises CheckpointError."""
+    read = next(read for name, _, read in FAMILIES if name == family)
+    return read(tensors, args, options, findings)

@@ -14,7 +14,7 @@ from typing import Any, SupportsIndex, TypeVar
 from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.errors import RequestError
 
-__all__ = ["Option", "canvas", "flag", "given", "option", "option_of", "path", "read_options", "sizes_of", "switch",
+__all__ = ["Option", "averages", "canvas", "flag", "given", "option", "option_of", "path", "read_options", "sizes_of", "switch",
            "text", "whole", "yes_or_no"]  # fmt: skip
 
 T = TypeVar("T")
@@ -34,6 +34,11 @@ def path(value: object) -> str:
     if not isinstance(value, (str, os.PathLike)):
         raise ValueError("the path of a file")
     return os.fsdecode(value)
+
+
+def averages(value: object) -> bool | str:
+    """Whether averages are asked for, or the path of the file that holds them."""
+    return value if isinstance(value, bool) else path(value)
 
 
 def whole(value: object) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pixelsnail_infer.checkpoints.option import canvas, option, path, switch, whole, yes_or_no
+from pixelsnail_infer.checkpoints.option import averages, canvas, option, switch, text, whole, yes_or_no
 
 __all__ = ["CODEC", "GENERAL", "IMAGE", "IMAGE_FAMILIES", "PRIOR", "CheckpointOptions"]
 
@@ -29,6 +29,16 @@ class CheckpointOptions:
     condition_kind: Literal["label", "vector"] | None = option(
         None, "classes by number, or a weight for each, so that classes can be mixed (default: the file's, or the "
         "family's usual)", GENERAL, choices=("label", "vector"), families=(*IMAGE_FAMILIES, "pixelcnn"))
+    key: str | None = option(
+        None, "where the model lies in a file with several, such as prior or state_dict.prior; . is the file itself",
+        GENERAL, text, metavar="NAME")
+    ema: bool | str | None = option(
+        None, "take the moving averages instead of the weights beside them (give it after the files; default: the "
+        "weights, but of TensorFlow checkpoints the averages); with a FILE, pixel_models: the side file whose averages "
+        "replace the weights", GENERAL, averages, metavar="FILE")
+    no_ema: bool = option(
+        False, "TensorFlow checkpoints: the bare variables instead of their moving averages", GENERAL, switch,
+        families=("pixelsnail",))
     elu_inplace: bool = option(
         False, "the model was trained with in-place ELU, as files from before July 2020 were: residuals add ELU(x)",
         PRIOR, switch, families=("vq-prior",))
@@ -42,15 +52,9 @@ class CheckpointOptions:
     arch: str | None = option(
         None, "which published PixelSNAIL a TensorFlow checkpoint is: h12_noup_smallkey, h8_noup_smallkey, "
         "h12_pool2_smallkey or h6_shift", IMAGE, families=("pixelsnail",), metavar="NAME")
-    no_ema: bool = option(
-        False, "TensorFlow checkpoints: the bare variables instead of their moving averages", IMAGE, switch,
-        families=("pixelsnail",))
     nonlinearity: Literal["elu", "relu"] | None = option(
         None, "TensorFlow checkpoints: which of the two, that look alike in the file (default elu)", IMAGE,
         choices=("elu", "relu"), families=("pixelsnail",))
-    ema: str | None = option(
-        None, "pixel_models: the side file whose averages replace the weights", IMAGE, path,
-        families=("pixel-models",), metavar="FILE")
     approximate: Literal["first-position"] | None = option(
         None, "pixel_models: its position 0 averages all positions, which no exact step can; let it attend to nothing "
         "instead", IMAGE, choices=("first-position",), families=("pixel-models",))
@@ -60,3 +64,13 @@ class CheckpointOptions:
     unsafe_pickle: bool = option(
         False, "PixelCNN saved as a whole module: unpickle it, which RUNS WHATEVER THE FILE SAYS; only for files that "
         "you made", IMAGE, switch, families=("pixelcnn",))
+
+    @property
+    def averages(self) -> bool:
+        """Whether the averages that lie beside the weights are asked for."""
+        return self.ema is True
+
+    @property
+    def ema_file(self) -> str | None:
+        """The side file of averages that is asked for."""
+        return self.ema if isinstance(self.ema, str) else None

@@ -7,7 +7,7 @@ file cannot tell (heads, upsample factor, in-place ELU, whether the condition is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from torch import Tensor
@@ -25,7 +25,7 @@ FIRST_CONV = "blocks.0.resblocks.0.conv1.conv.conv.weight_v"
 BLOCK_CONDITION = "blocks.0.resblocks.0.condition.conv.weight_v"
 
 
-def is_prior(tensors: dict[str, Tensor]) -> bool:
+def is_prior(tensors: Mapping[str, Tensor]) -> bool:
     """Whether the names are those of this family."""
     return all(name in tensors for name in (HORIZONTAL, VERTICAL)) and any(
         name.startswith("blocks.") for name in tensors
@@ -33,7 +33,7 @@ def is_prior(tensors: dict[str, Tensor]) -> bool:
 
 
 def read_prior(
-    tensors: dict[str, Tensor], args: dict[str, object], options: CheckpointOptions, findings: list[str]
+    tensors: dict[str, Tensor], args: Mapping[str, object], options: CheckpointOptions, findings: list[str]
 ) -> tuple[PriorConfig, dict[str, Tensor]]:
     """The configuration that the tensors show, and the tensors that its network takes.
 
@@ -125,7 +125,7 @@ def _shape(tensors: dict[str, Tensor], options: CheckpointOptions) -> tuple[int,
     return height, width
 
 
-def _heads(args: dict[str, object], options: CheckpointOptions, attention: bool, findings: list[str]) -> int:
+def _heads(args: Mapping[str, object], options: CheckpointOptions, attention: bool, findings: list[str]) -> int:
     if not attention:
         if options.n_head is not None:
             findings.append("the model has no attention: the number of heads is ignored")
@@ -184,12 +184,12 @@ def _condition(
     return None, used
 
 
-def _dropout(args: dict[str, object]) -> float:
+def _dropout(args: Mapping[str, object]) -> float:
     stored = args.get("dropout")
     return float(stored) if isinstance(stored, float) and 0 <= stored < 1 else 0.1
 
 
-def _describe(config: PriorConfig, args: dict[str, object], options: CheckpointOptions, findings: list[str]) -> None:
+def _describe(config: PriorConfig, args: Mapping[str, object], options: CheckpointOptions, findings: list[str]) -> None:
     """Say what was recognised and assumed, and where the stored arguments disagree with the tensors."""
     height, width = config.shape
     findings.append(

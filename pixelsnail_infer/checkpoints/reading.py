@@ -1,8 +1,8 @@
 """Reading a checkpoint file without running anything that it says.
 
 `torch.load(weights_only=True)` with `argparse.Namespace` allowed, because the public training scripts store their
-arguments so. Checkpoints of older Lightning versions, as the published first stages are, name the class of a callback:
-an empty stand-in takes its place. There is no way to ask for full unpickling.
+arguments so. For the harmless objects of `inert.py` empty stand-ins take their place. There is no way to ask for full
+unpickling.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 import torch
 
+from pixelsnail_infer.checkpoints.inert import STAND_INS
 from pixelsnail_infer.errors import CheckpointError
 from pixelsnail_infer.plainfile import open_plain
 
@@ -27,16 +28,6 @@ __all__ = ["one_line", "read_file"]
 # How torch names what a pickle asks to import or call, in the messages of its restricted unpickler.
 _FORBIDDEN = re.compile(r"(?:GLOBAL|unrecognized function|constructor for) (?:<[a-z ]+ )?'?([A-Za-z_][\w.]*)")
 _REASON = re.compile(r"WeightsUnpickler error: *([^\n]+)")
-
-
-class Ignored:
-    """Stands where a checkpoint names a class of its trainer; holds nothing and does nothing."""
-
-
-STAND_INS: list[tuple[Callable[..., object], str]] = [
-    (Ignored, f"{package}.callbacks.model_checkpoint.ModelCheckpoint")
-    for package in ("pytorch_lightning", "lightning.pytorch")
-]
 
 
 def one_line(text: object, limit: int = 160) -> str:
@@ -50,7 +41,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[object, str]:
 
     Raises:
         CheckpointError: the file is missing, unreadable, truncated, not a PyTorch checkpoint, or asks for anything
-            besides tensors, plain containers and `argparse.Namespace`.
+            besides tensors, plain containers, `argparse.Namespace` and what `inert.py` names.
     """
     name = one_line(Path(path))
     try:
@@ -102,7 +93,8 @@ def _complaint(error: Exception) -> str:
     elif forbidden := _FORBIDDEN.search(text):
         return (
             f"is refused: reading it would import or run {one_line(forbidden.group(1), 80)}; only tensors, plain "
-            "containers and argparse.Namespace are accepted, so save the model's state_dict() instead"
+            "containers, argparse.Namespace and common metadata (dates, paths, NumPy numbers) are accepted, so save "
+            "the model's state_dict() instead"
         )
     else:
         reason = _REASON.search(text)

@@ -180,7 +180,7 @@ WRONG: dict[str, tuple[Callable[[Weights], object], str]] = {
     "another model": (lambda s: {f"layers.{k}.weight": torch.zeros(1) for k in range(9)}, " and 5 more"),
     "nan": (lambda s: {**s, "join.bias": torch.full((8,), torch.nan)}, "tensor join.bias holds NaN"),
     "no weights": (lambda s: {"epoch": 3, "history": [1.0]}, "no weights were found: it holds epoch, history"),
-    "two sets": (lambda s: {"net": s, "average": s}, "no weights were found: it holds net, average"),
+    "two sets": (lambda s: {"net": s, "other": {k: v + 1 for k, v in s.items()}}, "2 models fit: 'net' (Net, "),
     "no dict": (lambda s: [1, 2], "the file holds a list"),
     "a trap": (lambda s: {"model": s, "args": Trap()}, "is refused: reading it would import or run"),
 }
