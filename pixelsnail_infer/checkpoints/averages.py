@@ -6,7 +6,7 @@ copies the parameters only. Either way the buffers, such as a code book's statis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -20,15 +20,18 @@ PARAMETERS = ("weight", "bias", "weight_g", "weight_v", "original0", "original1"
 """Last parts of the names of what is trained, in every known family."""
 
 
-def dotless_averages(model: Candidate, names: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def dotless_averages(
+    model: Candidate, found: Iterable[Candidate], names: Mapping[str, Tensor]
+) -> dict[str, dict[str, Tensor]]:
     """For each prefix in the model's dictionary under which averages without dots lie, these by the model's names.
 
-    `names` are all tensors of that dictionary.
+    `names` are all tensors of that dictionary; what lies under the prefix of one of `found` is a whole model.
     """
+    models = {one.prefix for one in found if one.keys == model.keys}
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in names.items():
         prefix, _, rest = name.rpartition(".")
-        if AVERAGED.search(prefix.rpartition(".")[2]):
+        if AVERAGED.search(prefix.rpartition(".")[2]) and f"{prefix}." not in models:
             groups.setdefault(prefix + ".", {})[rest] = tensor
     steps = model.prefix.split(".")[:-1]
     # The averaged module is the model, or one of those around it, whose attributes then come first.

@@ -48,7 +48,7 @@ def with_averages(
     """
     if not ema:
         return chosen
-    dotless = dotless_averages(chosen, names)
+    dotless = dotless_averages(chosen, found, names)
     if len(dotless) + chosen.averaged != 1:
         places = [*dotless, *([chosen.place] if chosen.averaged else [])]
         if not places:

@@ -47,11 +47,11 @@ def load_into(
         expected = module.state_dict()
         asked = list(dict(module.named_parameters())) or list(expected)
         taken = _taken(content, type(module).__name__, expected, asked, key, ema, findings)
-        if taken is not None and beside is not None:
-            beside += taken.beside
         tensors = _nearest(content, expected, asked, key) if taken is None else taken.tensors
         state = _named(tensors, expected, findings)
         _fit(module, state, findings)
+        if taken is not None and beside is not None:
+            beside += [*taken.beside, *_converted(state, expected)]
     except CheckpointError as error:
         raise CheckpointError(f"{one_line(os.fspath(path))}: {error}") from None
     return sha256
@@ -62,7 +62,7 @@ def _taken(content: object, name: str, expected: Mapping[str, Tensor], asked: li
     """The tensors of the place that has all that are asked for, in their shapes; None where no place has."""
 
     def recognised(group: Mapping[str, Tensor]) -> str | None:
-        return name if _fitting(group, expected, asked) == len(asked) else None
+        return name if len(group) >= len(asked) and _fitting(group, expected, asked) == len(asked) else None
 
     def needless(other: str, tensor: Tensor) -> bool:
         return _respelled(other, expected) not in expected and is_training_only(other, tensor)
@@ -73,7 +73,8 @@ def _taken(content: object, name: str, expected: Mapping[str, Tensor], asked: li
 def _nearest(content: object, expected: Mapping[str, Tensor], asked: list[str], key: str | None) -> dict[str, Tensor]:
     """Tensors of which more than half fit, else those of the largest dictionary: for a message that says what lacks."""
     def half(group: Mapping[str, Tensor]) -> str | None:
-        return "half" if 2 * _fitting(group, expected, asked) > len(asked) else None
+        most = 2 * len(group) > len(asked)  # asked first, for a file may have very many prefixes
+        return "half" if most and 2 * _fitting(group, expected, asked) > len(asked) else None
 
     found = [one.tensors for one in find_candidates(content, _marks(asked), half)]
     return max(found, key=lambda group: _fitting(group, expected, asked)) if found else largest(content, key)
@@ -137,6 +138,11 @@ def _fit(module: nn.Module, state: dict[str, Tensor], findings: list[str]) -> No
     kept = {name: tensor for name, tensor in expected.items() if name not in state}  # batch norm's counters
     module.load_state_dict({**kept, **state})
     findings.append(f"{type(module).__name__}: every one of its {len(state)} tensors is in the file, and no other")
+
+
+def _converted(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    changes = {(str(t.dtype), str(expected[name].dtype)) for name, t in state.items() if t.is_floating_point()}
+    return [f"converted {here} tensors to {there}" for here, there in sorted(changes) if here != there]
 
 
 def _some(names: Iterable[str]) -> str:

@@ -63,7 +63,7 @@ def take(
     _say_prefix(whole.prefix, names, spoken, findings)
     own = {name: tensor for name, tensor in whole.tensors.items() if whole.prefix + name not in spoken}
     chosen = with_averages(replace(whole, tensors=own), found, names, ema, findings)
-    averages = [] if ema else list(dotless_averages(replace(whole, tensors=own), names))
+    averages = [] if ema else list(dotless_averages(replace(whole, tensors=own), found, names))
     beside = left_aside(content, whole, found, averages, spoken | {whole.prefix + name for name in own})
     if whole.averaged and not ema:
         beside.insert(0, f"the weights under '{one_line(whole.place, 60)}' are averages by their name")
