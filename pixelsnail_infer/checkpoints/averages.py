@@ -37,14 +37,14 @@ def dotless_averages(
     # The averaged module is the model, or one of those around it, whose attributes then come first.
     spellings = [{"".join(steps[start:]) + name.replace(".", ""): name for name in model.tensors}
                  for start in range(len(steps), -1, -1)]
-    found = {}
+    result = {}
     for prefix, group in groups.items():
         for flat in spellings:
             matched = {flat[name]: tensor for name, tensor in group.items() if name in flat}
             if matched and len(flat) == len(model.tensors):
-                found[prefix] = matched
+                result[prefix] = matched
                 break
-    return found
+    return result
 
 
 def filled(averages: Mapping[str, Tensor], model: Candidate, findings: list[str]) -> dict[str, Tensor]:

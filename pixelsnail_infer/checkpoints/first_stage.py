@@ -7,7 +7,7 @@ and training's bookkeeping; none of these is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -26,25 +26,17 @@ TRAINING = re.compile(r"(?:module\.)*(?:loss\.|model_ema\.|colorize$)")
 AVERAGES = ("quantize.embedding.cluster_size", "quantize.embedding.embed_avg")
 
 
-def training_names(
-    prefix: str, names: Mapping[str, Tensor], total: int, averaged: bool, findings: list[str]
-) -> set[str]:
-    """Those of a dictionary's names that belong to a first stage's training. Appends to `findings`.
+def training_names(names: Iterable[str], averaged: bool, findings: list[str]) -> set[str]:
+    """Those of a first stage's names that only training needs. Appends to `findings`.
 
-    The first stage lies under `prefix`, within a whole diffusion model of `total` entries if that is `INSIDE`.
     `averaged` says that the averages are wanted.
     """
-    start = ""
-    if prefix == INSIDE:
-        start = INSIDE
-        count = sum(name.startswith(INSIDE) for name in names)
-        findings.append(f"took the first stage ('{INSIDE}…', {count} tensors) out of a model of {total}")
-    extra = [name[len(start) :] for name in names if name.startswith(start) and TRAINING.match(name[len(start) :])]
+    extra = [name for name in names if TRAINING.match(name)]
     if extra:
         findings.append(f"left out {len(extra)} tensors that only training needs, {one_line(extra[0])} first")
     if not averaged and any("model_ema." in name for name in extra):
         findings.append("the averaged weights (model_ema) are among them: the bare weights are taken")
-    return {start + name for name in extra}
+    return set(extra)
 
 
 def is_first_stage(tensors: Mapping[str, Tensor]) -> bool:

@@ -57,10 +57,7 @@ def take(
     whole = choose(found, key, ema)
     entry = _entry(content, whole, findings)
     names = tensors_of(entry)
-    spoken: set[str] = set()
-    if whole.family == "vq-first-stage":
-        spoken = training_names(whole.prefix, names, len(entry), ema, findings)
-    _say_prefix(whole.prefix, names, spoken, findings)
+    spoken = _say_names(whole, names, len(entry), ema, findings)
     own = {name: tensor for name, tensor in whole.tensors.items() if whole.prefix + name not in spoken}
     chosen = with_averages(replace(whole, tensors=own), found, names, ema, findings)
     averages = [] if ema else list(dotless_averages(replace(whole, tensors=own), found, names))
@@ -84,14 +81,19 @@ def _entry(content: object, chosen: Candidate, findings: list[str]) -> Mapping[A
     return entry
 
 
-def _say_prefix(prefix: str, names: Mapping[str, Tensor], spoken: set[str], findings: list[str]) -> None:
-    if not prefix or prefix == INSIDE:
-        return
-    inside = sum(name.startswith(prefix) for name in names)
-    if all(name.startswith(prefix) or name in spoken for name in names):
+def _say_names(chosen: Candidate, names: Mapping[str, Tensor], total: int, ema: bool, findings: list[str]) -> set[str]:
+    """Append to `findings` which names the model has in its dictionary; those that belong to its training."""
+    start = INSIDE if chosen.prefix.startswith(INSIDE) else ""
+    prefix, within = chosen.prefix[len(start):], [name[len(start):] for name in names if name.startswith(start)]
+    if start:
+        findings.append(f"took the first stage ('{start}…', {len(within)} tensors) out of a model of {total}")
+    training = training_names(within, ema, findings) if chosen.family == "vq-first-stage" else set()
+    if all(name.startswith(prefix) or name in training for name in within):
         findings += [f"took the prefix '{one_line(part, 40)}.' off every name" for part in prefix.split(".")[:-1]]
     else:
-        findings.append(f"took the {inside} tensors named '{one_line(prefix, 60)}…' of {len(names)}")
+        inside = sum(name.startswith(prefix) for name in within)
+        findings.append(f"took the {inside} tensors named '{one_line(prefix, 60)}…' of {len(within)}")
+    return {start + name for name in training}
 
 
 def largest(content: object, key: str | None) -> dict[str, Tensor]:

@@ -13,10 +13,13 @@ from pixelsnail_infer.checkpoints import CheckpointOptions, LoadedCheckpoint, lo
 from pixelsnail_infer.checkpoints.fitting import load_into
 from pixelsnail_infer.errors import CheckpointError
 from pixelsnail_infer.models import Prior, PriorConfig
+from pixelsnail_infer.models.vqvae import VqVae
+from pixelsnail_infer.models.vqvae_config import VqVaeConfig
 
 from . import training_files as files
 
 Build = Callable[[PriorConfig], Prior]
+VQVAE = VqVaeConfig(shape=(32, 48), levels=(11, 13), channel=6, n_res_block=2, n_res_channel=3, embed_dim=4)
 Write = Callable[[object], Path]
 State = dict[str, Tensor]
 
@@ -111,6 +114,24 @@ def test_several_models_are_refused_with_the_choice(
     assert "--key middle names no known model in the file; it holds 'run.top'" in refusal(path, "middle")
 
 
+def test_one_file_with_all_stages(state: State, write: Write) -> None:
+    """A prior, the VQ-VAE of its codes and its discriminator in one module, each with averages, and a file of parts."""
+    vqvae = dict(VqVae(VQVAE).state_dict())
+    parts = {"prior": state, "vqvae": vqvae, "discriminator": {"main.0.weight": torch.ones(4, 3, 4, 4)}}
+    joint = {f"{part}.{name}": tensor for part, inner in parts.items() for name, tensor in inner.items()}
+    for content, place in (({"state_dict": joint}, "state_dict."), (parts, "")):
+        path = write(content)
+        message = refusal(path)
+        assert f"2 models fit: '{place}prior' (vq-prior, " in message and f"'{place}vqvae' (vq-vae, " in message
+        assert_holds(load(path, "prior").module, state)
+        loaded = load_checkpoint(path, options=CheckpointOptions(key="vqvae", shape=VQVAE.shape))
+        assert loaded.family == "vq-vae"
+        assert_holds(loaded.module, vqvae)
+        assert loaded.beside[0].startswith(f"left aside '{place}prior' (vq-prior") and len(loaded.beside) == 2
+        assert f"1 other tensors: {place}discriminator (1)" in loaded.beside[1]
+        assert "names no known model" in refusal(path, "discriminator")
+
+
 def test_the_file_itself_is_a_dot(state: State, write: Write) -> None:
     path = write({**state, **files.named("second.", files.averaged(state))})
     assert "2 models fit: '.' (vq-prior" in refusal(path)
@@ -172,6 +193,24 @@ def test_other_precisions(dtype: torch.dtype, state: State, tiny: PriorConfig, w
     load_into(module, path, [], beside=beside)
     assert_holds(module, {name: tensor.float() for name, tensor in cast.items()})
     assert f"converted {dtype} tensors to torch.float32" in beside
+
+
+@pytest.mark.parametrize("kind", ["many marks", "a file within itself", "deep", "averages everywhere"])
+def test_files_without_end(kind: str, write: Write, state: State) -> None:
+    """Very many places, of which the time to look must not grow faster than the file."""
+    one = torch.zeros(1)
+    loop: dict[str, object] = {"w": one}
+    loop |= {f"k{n}": loop for n in range(20)}
+    deep: dict[str, object] = {"net": state}
+    for _ in range(100):
+        deep = {"in": deep}
+    content, says = {
+        "many marks": ({f"a{n}.dec.blocks.0": one for n in range(20_000)}, "not known: 20000 tensors"),
+        "a file within itself": (loop, "holds more than 100,000 dictionaries"),
+        "deep": (deep, "no weights were found: it holds in"),
+        "averages everywhere": ({"net": {**state, "more": one, **{f"a{n}.ema.x": one for n in range(20_000)}}}, "more"),
+    }[kind]
+    assert says in refusal(write(content))
 
 
 SPECIAL: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
