@@ -6,17 +6,16 @@ import reprlib
 
 __all__ = ["one_line", "printable", "shown"]
 
-_LONGEST = 1000
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 _SHORT.maxlist = _SHORT.maxtuple = 8
 
 
-def one_line(text: object) -> str:
-    """`text` on one line; of a very long one the beginning and the end."""
+def one_line(text: object, limit: int = 1000) -> str:
+    """`text` on one line; of one longer than about `limit` characters the beginning and the end."""
     words = " ".join(str(text).split())
-    if len(words) > _LONGEST:
-        words = f"{words[: _LONGEST * 2 // 3]} … {words[-_LONGEST // 3 :]}"
+    if len(words) > limit:
+        words = f"{words[: limit * 2 // 3]} … {words[-(limit // 3) :]}"
     return printable(words)
 
 

@@ -34,7 +34,8 @@ def export_half(checkpoint: LoadedCheckpoint, output: str | os.PathLike[str], op
                 say: Callable[[str], None], found: Callable[[str], None]) -> Exported[CodecManifest]:
     """Export a checkpoint's decoder, or its encoder where the `part` is that. Raises what `export_codec` raises."""
     kind = options.part or "decoder"
-    for line in (f"recognised a {checkpoint.family}; this is its {kind}", *listed(checkpoint.findings)):
+    head = f"recognised a {checkpoint.family}; this is its {kind}"
+    for line in (head, *listed(checkpoint.findings, checkpoint.beside)):
         found(line)
     return export_codec(
         checkpoint.module, os.fsdecode(output), kind=kind, family=checkpoint.family,

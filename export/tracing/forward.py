@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.errors import ModelError, PixelsnailError
 from pixelsnail_infer.export.tracing.source_lines import error_line
+from pixelsnail_infer.messages import one_line
 
 __all__ = ["Forward", "ForwardFunction"]
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from pixelsnail_infer.checkpoints.candidates import AVERAGED, Candidate
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.messages import one_line
 
 __all__ = ["dotless_averages", "filled"]
 

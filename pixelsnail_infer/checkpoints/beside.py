@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from torch import Tensor
 
 from pixelsnail_infer.checkpoints.candidates import Candidate
-from pixelsnail_infer.checkpoints.reading import one_line
+from pixelsnail_infer.messages import one_line
 
 __all__ = ["is_training_only", "left_aside"]
 

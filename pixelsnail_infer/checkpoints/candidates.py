@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.messages import one_line
 
 __all__ = ["AVERAGED", "Candidate", "Recognise", "dictionaries", "find_candidates", "tensors_of"]
 

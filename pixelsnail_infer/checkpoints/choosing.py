@@ -11,8 +11,8 @@ from torch import Tensor
 from pixelsnail_infer.checkpoints.averages import dotless_averages, filled
 from pixelsnail_infer.checkpoints.candidates import AVERAGED, Candidate
 from pixelsnail_infer.checkpoints.normalise import stored_in_full
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.messages import one_line
 
 __all__ = ["choose", "with_averages"]
 

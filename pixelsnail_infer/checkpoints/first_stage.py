@@ -13,9 +13,9 @@ from torch import Tensor
 
 from pixelsnail_infer.checkpoints.building import build, size
 from pixelsnail_infer.checkpoints.options import CheckpointOptions
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.checkpoints.vqvae import image_shape
 from pixelsnail_infer.errors import CheckpointError, ModelError
+from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.models.first_stage import FirstStage
 from pixelsnail_infer.models.first_stage_config import FirstStageConfig
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from pixelsnail_infer.checkpoints.beside import is_training_only
 from pixelsnail_infer.checkpoints.candidates import find_candidates
 from pixelsnail_infer.checkpoints.normalise import WEIGHT_NORM, stored_in_full
-from pixelsnail_infer.checkpoints.reading import one_line, read_file
+from pixelsnail_infer.checkpoints.reading import read_file
 from pixelsnail_infer.checkpoints.taking import Taken, largest, take
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.messages import one_line
 
 __all__ = ["load_into"]
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from pixelsnail_infer.checkpoints.building import build, size
 from pixelsnail_infer.checkpoints.options import CheckpointOptions
-from pixelsnail_infer.checkpoints.reading import one_line, read_file
+from pixelsnail_infer.checkpoints.reading import read_file
 from pixelsnail_infer.errors import CheckpointError, ModelError
+from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.models.kamen import Kamen, KamenConfig
 
 __all__ = ["is_kamen", "read_kamen"]

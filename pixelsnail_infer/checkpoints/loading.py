@@ -17,7 +17,7 @@ from pixelsnail_infer.checkpoints.normalise import find_args, normalise, respell
 from pixelsnail_infer.checkpoints.options import CheckpointOptions
 from pixelsnail_infer.checkpoints.pixelcnn import is_pixelcnn, read_pixelcnn
 from pixelsnail_infer.checkpoints.prior import is_prior, read_prior
-from pixelsnail_infer.checkpoints.reading import one_line, read_file
+from pixelsnail_infer.checkpoints.reading import read_file
 from pixelsnail_infer.checkpoints.snail import is_snail, read_snail
 from pixelsnail_infer.checkpoints.taking import largest, take, top_keys
 from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
@@ -25,6 +25,7 @@ from pixelsnail_infer.checkpoints.tf_snail import load_tf_snail
 from pixelsnail_infer.checkpoints.unsafe_pickle import read_module_unsafely
 from pixelsnail_infer.checkpoints.vqvae import is_vqvae, read_vqvae
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.models import Prior, PriorConfig
 from pixelsnail_infer.models.layers import NormedWeight
 from pixelsnail_infer.models.prior import coordinates

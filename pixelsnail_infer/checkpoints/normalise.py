@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.messages import one_line
 
 __all__ = ["WEIGHT_NORM", "find_args", "normalise", "respelled", "stored_in_full"]
 

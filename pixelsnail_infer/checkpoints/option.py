@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, SupportsIndex, TypeVar
 
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.messages import one_line
 
-__all__ = ["Option", "averages", "canvas", "flag", "given", "option", "option_of", "path", "read_options", "sizes_of", "switch",
-           "text", "whole", "yes_or_no"]  # fmt: skip
+__all__ = ["Option", "averages", "canvas", "flag", "given", "option", "option_of", "path",
+           "read_options", "sizes_of", "switch", "text", "whole", "yes_or_no"]  # fmt: skip
 
 T = TypeVar("T")
 Read = Callable[[Any], Any]

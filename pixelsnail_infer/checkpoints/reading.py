@@ -21,19 +21,14 @@ import torch
 
 from pixelsnail_infer.checkpoints.inert import STAND_INS
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.plainfile import open_plain
 
-__all__ = ["one_line", "read_file"]
+__all__ = ["read_file"]
 
 # How torch names what a pickle asks to import or call, in the messages of its restricted unpickler.
 _FORBIDDEN = re.compile(r"(?:GLOBAL|unrecognized function|constructor for) (?:<[a-z ]+ )?'?([A-Za-z_][\w.]*)")
 _REASON = re.compile(r"WeightsUnpickler error: *([^\n]+)")
-
-
-def one_line(text: object, limit: int = 160) -> str:
-    """Text that came from a file or another library, as one printable line of at most `limit` characters."""
-    line = "".join(c for c in " ".join(str(text).split()) if c.isprintable())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[object, str]:

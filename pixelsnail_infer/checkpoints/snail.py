@@ -16,8 +16,8 @@ from torch import Tensor
 
 from pixelsnail_infer.checkpoints.building import build, size
 from pixelsnail_infer.checkpoints.options import CheckpointOptions
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.errors import CheckpointError, ModelError
+from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.models.snail import Snail
 from pixelsnail_infer.models.snail_config import NAMED, SnailConfig
 

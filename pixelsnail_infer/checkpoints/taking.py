@@ -14,8 +14,8 @@ from pixelsnail_infer.checkpoints.beside import is_training_only, left_aside
 from pixelsnail_infer.checkpoints.candidates import Candidate, Recognise, dictionaries, find_candidates, tensors_of
 from pixelsnail_infer.checkpoints.choosing import choose, with_averages
 from pixelsnail_infer.checkpoints.first_stage import INSIDE, training_names
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.messages import one_line
 
 __all__ = ["Taken", "largest", "take", "top_keys"]
 

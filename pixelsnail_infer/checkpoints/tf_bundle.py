@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.checkpoints.crc32c import masked_crc32c
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.checkpoints.tf_table import read_table, read_varint
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.plainfile import open_plain
 
 __all__ = ["Bundle", "bundle_prefix", "read_bundle"]

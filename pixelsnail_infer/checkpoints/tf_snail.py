@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelsnail_infer.checkpoints.loaded import LoadedCheckpoint
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.checkpoints.tf_bundle import Bundle, bundle_prefix, read_bundle
 from pixelsnail_infer.errors import CheckpointError, ModelError
+from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.models.snail import Snail, original_names, position_channels
 from pixelsnail_infer.models.snail_config import NAMED, SnailConfig
 

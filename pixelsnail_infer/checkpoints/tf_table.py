@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pixelsnail_infer.checkpoints.crc32c import masked_crc32c
-from pixelsnail_infer.checkpoints.reading import one_line
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.messages import one_line
 
 __all__ = ["read_table", "read_varint"]
 
