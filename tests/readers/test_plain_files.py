@@ -103,8 +103,8 @@ def test_what_is_no_file_is_refused_at_once(read: Callable[[Path], Any], odd: Pa
 def test_a_path_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "a")
     before = os.stat(__file__)
-    monkeypatch.setattr(plainfile.os, "stat", lambda path: before)
-    with pytest.raises(OSError, match="it is a named pipe, expected a regular file"):
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="it is a named pipe, expected a regular file"):
+        patched.setattr(plainfile.os, "stat", lambda path: before)
         open_plain(tmp_path / "a")
 
 

@@ -61,6 +61,17 @@ def altered(step: bytes, change: Any) -> bytes:
     return model.SerializeToString()
 
 
+def test_a_second_graph_or_manifest_is_refused() -> None:
+    whole = synthetic.build()["step"]
+    model = onnx.ModelProto.FromString(whole)
+    for message, extra in (
+        ("it has two graphs", onnx.ModelProto(graph=model.graph)),
+        ("its metadata has .* twice", onnx.ModelProto(metadata_props=model.metadata_props)),
+    ):
+        with pytest.raises(GraphFileError, match=message):
+            read_graph(whole + extra.SerializeToString())
+
+
 def promise(levels: int) -> Any:
     return lambda document: document["conditions"][0].update(levels=levels)
 
