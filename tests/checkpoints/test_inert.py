@@ -140,6 +140,9 @@ def test_numbers_of_numpy(module: str, tmp_path: Path) -> None:
         kind = named("numpy.dtype") + text(value.dtype.str[1:]) + b"\x85R"
         call = named(f"{module}.scalar") + kind + named("_codecs.encode") + data + b"R\x86R"
         assert read_file(raw(tmp_path / "number.pt", call))[0] == value.item()
+    short = named(f"{module}.scalar") + named("numpy.dtype") + text("i8") + b"\x85R"
+    short += named("_codecs.encode") + text("abcd") + text("latin1") + b"\x86R\x86R"
+    assert isinstance(read_file(raw(tmp_path / "number.pt", short))[0], Inert)
     swapped = named(f"{module}.scalar") + named("numpy.dtype") + text("i2") + b"\x85R"
     swapped += b"K\x03" + text(">") + b"N\x87b"
     swapped += named("_codecs.encode") + text("ab") + text("latin1") + b"\x86R\x86R"
