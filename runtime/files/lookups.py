@@ -8,11 +8,11 @@ smaller than the input. One pass over the nodes, in their order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pixelsnail_infer.runtime.files.protobuf import BYTES, VARINT, fields, varint
 
 __all__ = ["lookup_tables"]
+
+Held = dict[int, list[memoryview]]
 
 _MOVING = frozenset(
     "Concat Expand Flatten Gather GatherElements GatherND Identity Pad Reshape Slice Split Squeeze Tile Transpose "
@@ -25,12 +25,13 @@ _MOST_SOURCES = 8  # a value made of more inputs is not followed: no file can ma
 def lookup_tables(graph: memoryview) -> dict[str, int]:
     """The rows of the smallest table that each input of a graph (a GraphProto) indexes, by the input's name; inputs
     that index none are left out. Raises `WireError`."""
-    tables = dict(_tensor(held) for held in _messages(graph, 5))
-    sources = {name: frozenset((name,)) for held in _messages(graph, 11) for name in _texts(held, 1)}
+    parts = _held(graph)
+    tables = dict(_tensor(held) for held in parts.get(5, ()))
+    sources = {name: frozenset((name,)) for held in parts.get(11, ()) for name in _texts(_held(held), 1)}
     rows: dict[str, int] = {}
-    for node in _messages(graph, 1):
-        kind = next(_texts(node, 4), "")
-        inputs, outputs = list(_texts(node, 1)), list(_texts(node, 2))
+    for node in map(_held, parts.get(1, ())):
+        kind = next(iter(_texts(node, 4)), "")
+        inputs, outputs = _texts(node, 1), _texts(node, 2)
         if kind == "Constant":
             tables.update((name, _constant(node)) for name in outputs)
         elif kind == "Gather" and len(inputs) == 2 and inputs[1] in sources:
@@ -48,14 +49,14 @@ def _size(shape: tuple[int, ...], axis: int) -> int | None:
     return shape[axis] if -len(shape) <= axis < len(shape) else None
 
 
-def _constant(node: memoryview) -> tuple[int, ...]:
+def _constant(node: Held) -> tuple[int, ...]:
     """Shape of a Constant node's tensor."""
-    return next((_tensor(held)[1] for attribute in _messages(node, 5) for held in _messages(attribute, 5)), ())
+    return next((_tensor(held)[1] for attribute in node.get(5, ()) for held in _held(attribute).get(5, ())), ())
 
 
 def _tensor(message: memoryview) -> tuple[str, tuple[int, ...]]:
     """Name and shape of a TensorProto."""
-    shape: list[int] = []
+    name, shape = "", list[int]()
     for number, wire, value in fields(message):
         if number == 1 and isinstance(value, int):
             shape.append(value)
@@ -64,24 +65,33 @@ def _tensor(message: memoryview) -> tuple[str, tuple[int, ...]]:
             while at < len(value):
                 size, at = varint(value, at)
                 shape.append(size)
-    return next(_texts(message, 8), ""), tuple(shape)
+        elif number == 8 and not isinstance(value, int):
+            name = _text(value)
+    return name, tuple(shape)
 
 
-def _integer(node: memoryview, name: str, default: int) -> int:
+def _integer(node: Held, name: str, default: int) -> int:
     """A node's attribute that is an integer."""
-    for attribute in _messages(node, 5):
-        if name in _texts(attribute, 1):
+    for attribute in node.get(5, ()):
+        if name in _texts(_held(attribute), 1):
             value = next((value for number, wire, value in fields(attribute) if (number, wire) == (3, VARINT)), 0)
             if isinstance(value, int):
                 return value - (1 << 64) if value >= 1 << 63 else value
     return default
 
 
-def _messages(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    for number, _, value in fields(message):
-        if number == wanted and not isinstance(value, int):
-            yield value
+def _held(message: memoryview) -> Held:
+    """The messages and texts in a message, by the field's number."""
+    held: Held = {}
+    for number, wire, value in fields(message):
+        if wire == BYTES and not isinstance(value, int):
+            held.setdefault(number, []).append(value)
+    return held
 
 
-def _texts(message: memoryview, wanted: int) -> Iterator[str]:
-    return (bytes(value).decode("utf-8", "replace") for value in _messages(message, wanted))
+def _texts(message: Held, number: int) -> list[str]:
+    return [_text(value) for value in message.get(number, ())]
+
+
+def _text(value: memoryview) -> str:
+    return str(value, "utf-8", "replace")

@@ -144,7 +144,8 @@ class Pipeline:
         codes, as for `Sampler.sample`; if it returns True the call ends: codes not drawn are -1, images not finished
         NaN. Both run in the calling thread and must not call this pipeline.
 
-        Raises `RequestError` before anything runs when an argument is wrong.
+        Raises `RequestError` before anything runs when an argument is wrong, and `EngineError` when the engine fails or
+        memory runs out.
         """
         n = count(n, "n")
         limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
