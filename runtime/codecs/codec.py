@@ -37,8 +37,8 @@ Self = TypeVar("Self", bound="Codec")
 class Codec:
     """What decoders and encoders share: the loaded graph, and its buffers for the last batch size.
 
-    Any thread may call; calls on one object wait for each other. Returned arrays belong to the caller. Every call raises
-    `EngineError` when the engine fails or memory runs out; the next one works again.
+    Any thread may call; calls on one object wait for each other. Returned arrays belong to the caller. Every call
+    raises `EngineError` when the engine fails or memory runs out; the next one works again.
     """
 
     def __init__(self, manifest: CodecManifest, backend: Backend, graph: Graph) -> None:

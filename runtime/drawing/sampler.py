@@ -38,8 +38,8 @@ class Sampler:
     """A loaded model. Made by `load`; any thread may call it, and calls wait for each other.
 
     Buffers of the last batch size are kept for the next call; every call starts from fresh states, also after one that
-    was stopped, failed or was interrupted. Returned arrays belong to the caller. Every call raises `EngineError` when the
-    engine fails or memory runs out.
+    was stopped, failed or was interrupted. Returned arrays belong to the caller. Every call raises `EngineError` when
+    the engine fails or memory runs out.
     """
 
     def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs) -> None:
