@@ -23,7 +23,7 @@ from pixelsnail_infer.export.tracing.fresh import fresh_copy
 from pixelsnail_infer.export.tracing.trace import InputSpec, trace_model
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 
-__all__ = ["Compiled", "compile_model"]
+__all__ = ["Compiled", "compile_model", "stage_field"]
 
 
 @dataclass(slots=True)
@@ -51,7 +51,11 @@ def compile_model(module: torch.nn.Module, forward: Callable[..., torch.Tensor],
     traced = fresh_copy(module, torch.float64)
     specs = tuple(InputSpec(s.name, s.shape, torch.float64 if s.dtype.is_floating_point else s.dtype, s.levels)
                   for s in inputs)
-    output = simplify(lower(trace_model(traced, forward, specs), inputs[0].name, shape))
+    return stage_field(simplify(lower(trace_model(traced, forward, specs), inputs[0].name, shape)), shape, law)
+
+
+def stage_field(output: Node, shape: tuple[int, int], law: Distribution) -> Compiled:
+    """Stage a lowered and simplified network, whose nodes are used up. Raises as `compile_model` does."""
     if output.channels != (law.parameters,):
         given = "×".join(map(str, output.channels))
         raise ModelError(f"the network gives {given} numbers per pixel, expected {law.parameters} for {law}.")

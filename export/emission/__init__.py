@@ -1,1 +1,1 @@
-"""Writing the graphs."""
+"""Deciding the graphs."""

@@ -188,10 +188,10 @@ class GraphBuilder:
     def linear(self, value: Value, weight: Operand, bias: Operand) -> Value:
         return self._one(v.Linear(value, self._value(weight), self._value(bias)), "float")
 
-    def convolve(self, image: Value, kernel: Operand, bias: Value | None, low: Sequence[int], high: Sequence[int]
+    def convolve(self, image: Value, kernel: Numbers, bias: Value | None, low: Sequence[int], high: Sequence[int]
                  ) -> Value:
         (top, left), (bottom, right) = low, high
-        return self._one(v.Convolve(image, self._value(kernel), bias, (top, left), (bottom, right)), "float")
+        return self._one(v.Convolve(image, self._constant(kernel), bias, (top, left), (bottom, right)), "float")
 
     def _constant(self, numbers: Numbers) -> v.Constant:
         array = numbers.detach().cpu().numpy() if isinstance(numbers, torch.Tensor) else np.asarray(numbers)

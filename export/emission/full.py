@@ -118,9 +118,8 @@ class FullScope(Scope):
         offsets = reads(node, edge)
         if node.op == "linear" and offsets == [(0, 0)] and source.frame == node.frame:
             return self.dense(self.value(source), *self.single(node))
-        single = self.graph.precision == "float32"  # ONNX Runtime has no Conv for doubles
         uniform = bool((border == border.reshape(-1)[0]).all())
-        if single and uniform and node.op == "linear" and len(source.channels) == 1:
+        if uniform and node.op == "linear" and len(source.channels) == 1:
             return self._convolution(node, source, offsets, float(border.reshape(-1)[0]))
         total: Value | None = None
         for offset, tap in zip(offsets, node.attrs.get("taps", {None: None}).values(), strict=True):

@@ -155,8 +155,8 @@ class Slice(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Pad(Operation):
-    """`low[k]` entries more before axis k and `high[k]` after it; below 0 that many are cut off. New ones hold `fill`;
-    None is 0."""
+    """`low[k]` entries more before axis k and `high[k]` after it, which hold `fill`; None is 0. Below 0, so many are
+    then cut off, new ones of the other side too."""
     value: Value
     low: tuple[int, ...]
     high: tuple[int, ...]
@@ -270,7 +270,7 @@ class Convolve(Operation):
     """`image [B, C, h, w]` under `kernel [out, C, kh, kw]` (not flipped), zeros outside: `low` rows and columns of them
     before, `high` after; plus `bias [out]`."""
     image: Value
-    kernel: Value
+    kernel: Constant
     bias: Value | None
     low: tuple[int, int]
     high: tuple[int, int]

@@ -6,12 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from pixelsnail_infer.export.emission import vocabulary as v
 from pixelsnail_infer.export.emission.graph import Operation
 from pixelsnail_infer.export.writing.onnx_nodes import Nodes
 
 __all__ = ["BINARY", "REDUCE", "SPELLINGS", "UNARY"]
 
+FAR = 2**31 - 1  # the end of an axis
 UNARY: dict[v.UnaryFn, str] = {
     "neg": "Neg", "abs": "Abs", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "reciprocal": "Reciprocal",
     "round": "Round", "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softplus": "Softplus", "gelu": "Gelu",
@@ -73,8 +76,20 @@ def _border(w: Nodes, op: v.Border) -> str:
 
 
 def _convolve(w: Nodes, op: v.Convolve) -> str:
-    given = [op.image, op.kernel, *([] if op.bias is None else [op.bias])]
-    return w.node("Conv", *(w[value] for value in given), pads=(*op.low, *op.high))
+    image, bias = w[op.image], [] if op.bias is None else [w[op.bias]]
+    if w.precision == "float32":
+        kernel = w.constant(op.kernel.array, op.kernel.digest)
+        return w.node("Conv", image, kernel, *bias, pads=(*op.low, *op.high))
+    image = w.node("Pad", image, w.whole(0, 0, *op.low, 0, 0, *op.high), mode="constant")  # ONNX Runtime has no other
+    height, width = op.kernel.array.shape[2:]
+    total = ""
+    for dy, dx in np.ndindex(height, width):  # a window per tap
+        end = w.whole(*(k + 1 - size or FAR for k, size in ((dy, height), (dx, width))))
+        window = w.node("Slice", image, w.whole(dy, dx), end, w.whole(2, 3))
+        tap = w.constant(np.ascontiguousarray(op.kernel.array[:, :, dy, dx]))
+        part = w.node("Einsum", tap, window, equation="oc,bchw->bohw")
+        total = w.node("Add", total, part) if total else part
+    return w.node("Add", total, w.node("Unsqueeze", *bias, w.whole(1, 2))) if bias else total
 
 
 SPELLINGS: dict[type[Operation], Callable[[Nodes, Any], str | list[str]]] = {

@@ -27,7 +27,9 @@ def write_onnx(graph: Graph, metadata: Mapping[str, str]) -> ModelProto:
         w.module = step.module
         spelled = SPELLINGS[type(step.operation)](w, step.operation)
         w.names.update(zip(step.results, [spelled] if isinstance(spelled, str) else spelled, strict=True))
-    _name_outputs(w, {w[output.value]: output.name for output in graph.outputs})
+    final = {w[output.value]: output.name for output in graph.outputs}
+    assert len(final) == len(graph.outputs)
+    _name_outputs(w, final)
     size = sum(len(tensor.raw_data) for tensor in w.initializers)
     if size > LIMIT:
         raise ModelError(f"the {graph.name} graph has {size / 2**30:.1f} GiB of weights; a file holds at most 2 GiB.")
