@@ -51,10 +51,11 @@ def compile_model(module: torch.nn.Module, forward: Callable[..., torch.Tensor],
     traced = fresh_copy(module, torch.float64)
     specs = tuple(InputSpec(s.name, s.shape, torch.float64 if s.dtype.is_floating_point else s.dtype, s.levels)
                   for s in inputs)
-    return stage_field(simplify(lower(trace_model(traced, forward, specs), inputs[0].name, shape)), shape, law)
+    field = simplify(lower(trace_model(traced, forward, specs), inputs[0].name, shape))
+    return stage_field(field, shape, law, plan)
 
 
-def stage_field(output: Node, shape: tuple[int, int], law: Distribution) -> Compiled:
+def stage_field(output: Node, shape: tuple[int, int], law: Distribution, plan: Plan = DEFAULT_PLAN) -> Compiled:
     """Stage a lowered and simplified network, whose nodes are used up. Raises as `compile_model` does."""
     if output.channels != (law.parameters,):
         given = "×".join(map(str, output.channels))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from pixelsnail_infer.distributions import Categorical
 from pixelsnail_infer.export.analysis.canonical import canonical
 from pixelsnail_infer.export.analysis.simplify import simplify
 from pixelsnail_infer.export.analysis.stages import Program, stage_program
 from pixelsnail_infer.export.analysis.states import Kept, kept_values
+from pixelsnail_infer.export.compile import Compiled, stage_field
 from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.lowering.lower import lower
 from pixelsnail_infer.export.proofs.interpret import run_full, run_staged
@@ -51,8 +54,8 @@ def difference(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().nan_to_num(nan=float("inf")).max())
 
 
-def export(net: Network, shape: Shape) -> Exported:
-    """Run every analysis on `net`; lowering alone is held against the module on the way."""
+def lowered(net: Network, shape: Shape) -> Exported:
+    """Trace, lower and simplify `net`; what comes out of each is held against the module."""
     module, inputs = net.module(shape), net.inputs(shape)
     field = lower(trace_model(module, lambda m, *x: m(*x), inputs), "pixels", shape)
     made = Exported(module, inputs, field, None, {})  # type: ignore[arg-type]
@@ -64,9 +67,29 @@ def export(net: Network, shape: Shape) -> Exported:
     given = made.given(2)
     found = difference(run_full(field, given), made.logits(given))
     assert found < TOLERANCE, f"simplified: {found}"
-    made.program = stage_program(canonical(field, shape))
+    return made
+
+
+def export(net: Network, shape: Shape) -> Exported:
+    """Lower `net` and stage it, no further."""
+    made = lowered(net, shape)
+    made.program = stage_program(canonical(made.field, shape))
     made.kept = kept_values(made.program)
     return made
+
+
+@functools.cache
+def checked(net: Network, shape: Shape) -> tuple[Exported, Compiled]:
+    """`net`, lowered under the same checks and compiled to the end, once for the whole run: read only."""
+    made = lowered(net, shape)
+    compiled = stage_field(made.field, shape, net.distribution or Categorical(LEVELS))
+    made.program, made.kept = compiled.program, compiled.kept
+    return made, compiled
+
+
+def compiled(net: Network, shape: Shape) -> Compiled:
+    """What the graphs are decided from."""
+    return checked(net, shape)[1]
 
 
 def leaks(net: Network, shape: Shape, step: int = 3) -> list[tuple[int, int]]:

@@ -14,5 +14,5 @@ from . import (
 )
 from .zoo import LEAKS, NETWORKS
 
-__all__ = ["LEAKS", "NETWORKS", "zoo_attention", "zoo_conditions", "zoo_convolutions", "zoo_elementwise", "zoo_found",
-           "zoo_images", "zoo_leaks", "zoo_units"]
+__all__ = ["LEAKS", "NETWORKS", "zoo_attention", "zoo_conditions", "zoo_convolutions", "zoo_elementwise",
+           "zoo_found", "zoo_images", "zoo_leaks", "zoo_units"]

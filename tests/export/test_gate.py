@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from .gate import TOLERANCE, export, leaks
+from .gate import TOLERANCE, checked, export, leaks
 from .networks import LEAKS, NETWORKS
 from .zoo import Network, Shape
 
@@ -16,7 +16,7 @@ CASES = [pytest.param(net, shape, id=f"{net.name}-{shape[0]}x{shape[1]}")
 
 @pytest.mark.parametrize(("net", "shape"), CASES)
 def test_the_staged_program_equals_the_module(net: Network, shape: Shape) -> None:
-    exported = export(net, shape)
+    exported, _ = checked(net, shape)
     for batch in (1, 3):
         assert exported.error(batch) < TOLERANCE
 

@@ -7,6 +7,7 @@ import torch
 
 from pixelsnail_infer.export.analysis.stages import Stage
 
+from .gate import compiled
 from .looking import exported, nodes, one, stages, taps
 from .networks import NETWORKS
 
@@ -72,8 +73,7 @@ def test_conditions_are_in_the_prologue() -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_what_every_program_keeps(name: str) -> None:
     """Logits before the draw, and no value computed before what it reads."""
-    found = exported(name, NETWORKS[name].shapes[0])
-    program = found.program
+    program = compiled(NETWORKS[name], NETWORKS[name].shapes[0]).program
     assert program.stage[program.output] == Stage.BEFORE
     for node in program.order:
         for edge in node.inputs:

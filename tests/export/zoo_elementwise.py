@@ -21,7 +21,7 @@ for _name, _act in {"elu": F.elu, "relu": F.relu, "tanh": torch.tanh, "sigmoid":
                     "silu": F.silu, "leaky_relu": F.leaky_relu, "softplus": F.softplus, "selu": F.selu,
                     "gelu_tanh": functools.partial(F.gelu, approximate="tanh"), "hardtanh": F.hardtanh,
                     "elu_in_place": lambda x: F.elu(x, inplace=True), "elu_alpha": functools.partial(F.elu, alpha=0.3),
-                    "relu_in_place": lambda x: F.relu(x, inplace=True), "square": lambda x: x ** 2,
+                    "relu_in_place": lambda x: F.relu(x, inplace=True), "square": lambda x: x ** 2, "abs": torch.abs,
                     "clamp": lambda x: x.clamp(-0.5, 0.5)}.items():
     def _make(shape: Shape, act: Callable[[Tensor], Tensor] = _act) -> nn.Module:
         return _activated(act)

@@ -32,6 +32,11 @@ def rgb_convolutions(shape: Shape) -> nn.Module:
     return Sketch(run, first=First(into=CHANNELS + 1), next=DownRight(), out=conv(out=RGB.parameters))
 
 
+@network(pixels=rgb, distribution=LogisticMixture(n_mix=2, channels=CHANNELS, round=True), shapes=((2, 3),))
+def rgb_rounded(shape: Shape) -> nn.Module:
+    return Sketch(lambda m, x: m.out(F.elu(m.first(x))), first=First(into=CHANNELS), out=conv(out=20))
+
+
 @network(pixels=grey, distribution=GREY)
 def grey_convolutions(shape: Shape) -> nn.Module:
     return Sketch(lambda m, x: m.out(F.elu(m.next(F.elu(m.first(x))))), first=First(into=1), next=DownRight(),

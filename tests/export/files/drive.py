@@ -50,6 +50,7 @@ class Driver:
     compiled: Compiled
     precision: str
     engine: Callable[[Graph], Engine] = OnnxRuntime
+    spoil: bool = False  # fill what the contract says is not read
     held: Arrays = field(default_factory=dict)
     engines: dict[str, Engine] = field(default_factory=dict)
 
@@ -69,6 +70,8 @@ class Driver:
         """States as before the first row, and the prologue."""
         self.held = {spec.name: np.full((slots, *spec.shape), spec.initial, self.precision)
                      for spec in state_specs(self.compiled.layout)}
+        if self.spoil:  # masks may meet what they hide with a product, so that it must be finite
+            self.held |= {cache.name: np.full_like(self.held[cache.name], 7.0) for cache in self.compiled.layout.caches}
         if self.compiled.prologue.crossing:
             self.run("prologue", **conditions)
 
@@ -77,24 +80,43 @@ class Driver:
         self.held.update({name.removesuffix(".out"): value for name, value in score.items()
                           if name.startswith("state.")})
 
-    def replay(self, images: NDArray[Any], part: str = "step", rows: int | None = None, start: int = 0,
-               twice: bool = False) -> NDArray[Any]:
-        """Logits or parameters [B, rows, W, n] under teacher forcing, after `begin`; images as the contract has them,
-        codes int64 [B, H, W] or channels [B, H, W, C] in the precision of the graphs. From row `start` on, with the
-        states that are held; `twice` runs every graph again, which must change nothing."""
-        slots, height, width = images.shape[:3]
-        law = self.compiled.distribution
-        logits = np.zeros((slots, height if rows is None else rows, width, law.parameters), self.precision)
-        one = np.ones(slots, self.precision)
-        fixed = {"noise": np.zeros((slots, width, law.noise_width), self.precision), "temperature": one, "top_p": one,
-                 "top_k": np.full(slots, law.parameters), "use_given": np.ones((slots, width), bool)}
-        for i in range(start, logits.shape[1]):
-            row = np.full(slots, i)
+    def walk(self, part: str, rows: range, given: Arrays, twice: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Logits or parameters `[B, H, W, n]` and pixels `[B, H, W, (D)]` of some rows, zero elsewhere, with the states
+        that are held. `given`: `noise`, `given` and `use_given` with a row axis behind B; `temperature`, and for the
+        filtered step `top_k` and `top_p`, `[B]`. `twice` runs every graph again, which must change nothing."""
+        slots, height, width = given["given"].shape[:3]
+        logits = np.zeros((slots, height, width, self.compiled.distribution.parameters), self.precision)
+        pixels = np.zeros_like(given["given"])
+        for i in rows:
+            here = {name: value[:, i] if name in ("noise", "given", "use_given") else value
+                    for name, value in given.items()}
+            self._spoil("row", i)
             for _ in range(1 + twice):
-                result = self.run("row", row=row)["row_result"]
+                result = self.run("row", row=np.full(slots, i))["row_result"]
+            self._spoil("step", i)
             for j in range(width):
                 for _ in range(1 + twice):
-                    step = self.run(part, row=row, col=np.array([j]), row_result=result, given=images[:, i], **fixed)
-                logits[:, i, j] = step["logits"]
-                assert np.array_equal(step["pixel"], images[:, i, j])
-        return logits
+                    step = self.run(part, row=np.full(slots, i), col=np.array([j]), row_result=result, **here)
+                logits[:, i, j], pixels[:, i, j] = step["logits"], step["pixel"]
+        return logits, pixels
+
+    def _spoil(self, writer: str, row: int) -> None:
+        """NaN in the line of every ring that a graph is about to write: the margins stay."""
+        for canvas in self.compiled.layout.canvases if self.spoil else ():
+            if canvas.writer == writer:
+                start = row % canvas.rows * canvas.stride + canvas.left
+                self.held[canvas.name][:, :, start:start + canvas.width] = np.nan
+
+    def replay(self, images: NDArray[Any], part: str = "step", rows: int | None = None, start: int = 0,
+               twice: bool = False) -> NDArray[Any]:
+        """Logits or parameters `[B, rows, W, n]` under teacher forcing, after `begin`; images as the contract has them,
+        codes int64 `[B, H, W]` or channels `[B, H, W, D]` in the precision of the graphs. From row `start` on."""
+        slots, height, width = images.shape[:3]
+        law, one = self.compiled.distribution, np.ones(len(images), self.precision)
+        forced = {"given": images, "use_given": np.ones((slots, height, width), bool), "temperature": one, "top_p": one,
+                  "noise": np.zeros((slots, height, width, law.noise_width), self.precision),
+                  "top_k": np.full(slots, law.parameters)}
+        known = range(start, height if rows is None else rows)
+        logits, pixels = self.walk(part, known, forced, twice)
+        assert np.array_equal(pixels[:, known], images[:, known])
+        return logits[:, :known.stop]
