@@ -89,7 +89,7 @@ def test_an_array_larger_than_the_machine_is_not_asked_for(tmp_path: Path, monke
 
 
 def test_labels_and_numbers_beyond_reason_are_refused() -> None:
-    with pytest.raises(ValueError, match="names more than 100000 labels"):
+    with pytest.raises(ValueError, match="more than 100,000 labels"):
         parse_labels("0-99998,5,5")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -23,7 +23,7 @@ from pixelsnail_infer.export.source.user_model import user_model
 from pixelsnail_infer.plainfile import open_plain
 from pixelsnail_infer.runtime import load, load_decoder
 from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend
-from pixelsnail_infer.runtime.commands.images import read_picture
+from pixelsnail_infer.runtime.commands.pictures import read_picture
 from pixelsnail_infer.runtime.files.arrays import load_array
 from pixelsnail_infer.runtime.files.graphfile import read_graph
 

@@ -18,6 +18,7 @@ from pixelsnail_infer.export.emission import vocabulary as v
 from pixelsnail_infer.export.emission.builder import GraphBuilder
 from pixelsnail_infer.export.emission.graph import Graph, Operation, Value
 from pixelsnail_infer.export.evaluation.torch_ops import MAPS
+from pixelsnail_infer.export.plans import TEST_PLAN
 from pixelsnail_infer.export.writing import onnx_spelling
 from pixelsnail_infer.export.writing.onnx_writer import write_onnx
 
@@ -64,7 +65,7 @@ def used(name: str) -> frozenset[Any]:
     program, found = compiled(NETWORKS[name], NETWORKS[name].shapes[0]), set[Any]()
     for part in ("row", "step", "score", *(["filtered"] if program.distribution.filters else []),
                  *(["prologue"] if program.prologue.crossing else [])):
-        for step in build_part(program, part, "float64").steps:
+        for step in build_part(replace(program, plan=TEST_PLAN), part).steps:
             found |= {type(step.operation), (type(step.operation), getattr(step.operation, "fn", None))}
     return frozenset(found)
 
