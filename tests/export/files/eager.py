@@ -34,27 +34,29 @@ BINARY: dict[v.BinaryFn, Callable[[Tensor, Tensor], Tensor]] = {
     "and": torch.logical_and, "or": torch.logical_or,
 }
 REDUCE: dict[v.ReduceFn, Callable[..., Tensor]] = {"max": torch.amax, "sum": torch.sum, "mean": torch.mean}
-DTYPES: dict[Kind, torch.dtype] = {"int": torch.int64, "bool": torch.bool}
+DTYPES: dict[Kind, torch.dtype] = {"float": torch.float64, "int": torch.int64, "bool": torch.bool}
 
 
 class Eager:
-    """One graph, ready to run."""
+    """One graph in float64, ready to run."""
 
     def __init__(self, graph: Graph) -> None:
         check(graph)
+        assert graph.precision == "float64"
         self.graph = graph
         self.inputs = tuple(entry.value.name for entry in graph.inputs)
-        self.dtypes = {**DTYPES, "float": torch.float64 if graph.precision == "float64" else torch.float32}
+        self.constants = {step.results[0]: HANDLERS[v.Constant](step.operation, {}.__getitem__)
+                          for step in graph.steps if isinstance(step.operation, v.Constant)}
+        self.steps = [step for step in graph.steps if not isinstance(step.operation, v.Constant)]
 
     def run(self, feeds: Arrays) -> Arrays:
         """All outputs by name; a written state lies in the memory of its input."""
-        values = {entry.value: torch.from_numpy(feeds[entry.value.name]) for entry in self.graph.inputs}
-        for step in self.graph.steps:
+        values = dict(self.constants)
+        values |= {entry.value: torch.from_numpy(feeds[entry.value.name]) for entry in self.graph.inputs}
+        for step in self.steps:
             found = HANDLERS[type(step.operation)](step.operation, values.__getitem__)
             for result, tensor in zip(step.results, found if isinstance(found, tuple) else (found,), strict=True):
-                tensor = tensor.to(self.dtypes["float"]) if isinstance(step.operation, v.Cast) and \
-                    result.kind == "float" else tensor
-                assert tensor.dtype == self.dtypes[result.kind], (step, tensor.dtype)
+                assert tensor.dtype == DTYPES[result.kind], (step, tensor.dtype)
                 values[result] = tensor
         return {output.name: values[output.value].numpy() for output in self.graph.outputs}
 
@@ -150,7 +152,7 @@ def _convolve(op: v.Convolve, at: Callable[[Value], Tensor]) -> Tensor:
 HANDLERS: dict[type[Operation], Handler] = {
     v.Constant: lambda op, at: torch.from_numpy(op.array),
     v.Copy: lambda op, at: at(op.value).clone(),
-    v.Cast: lambda op, at: at(op.value).to(DTYPES.get(op.kind, torch.float64)),
+    v.Cast: lambda op, at: at(op.value).to(DTYPES[op.kind]),
     v.Unary: lambda op, at: UNARY[op.fn](at(op.value)),
     v.Elu: lambda op, at: F.elu(at(op.value), op.alpha),
     v.LeakyRelu: lambda op, at: F.leaky_relu(at(op.value), op.slope),

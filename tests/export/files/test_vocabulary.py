@@ -35,8 +35,8 @@ ONNX = (onnx_spelling.SPELLINGS, onnx_spelling.UNARY, onnx_spelling.BINARY, onnx
 EAGER: tuple[Table, ...] = (eager.HANDLERS, eager.UNARY, eager.BINARY, eager.REDUCE)
 # Networks that have all of it between them.
 SHOW_ALL = ("condition_read_at_offsets", "rgb_rounded", "layer_norm_by_hand", "strict_nan_to_zero", "activation_abs",
-            "inclusive_plain_fill", "raw_pixels_in_keys", "activation_relu", "activation_gelu", "activation_leaky_relu",
-            "activation_gelu_tanh", "layer_norm_over_channels", "pooled_keys_of_rows_above")
+            "activation_sigmoid", "inclusive_plain_fill", "raw_pixels_in_keys", "activation_relu", "activation_gelu",
+            "activation_leaky_relu", "activation_gelu_tanh", "layer_norm_over_channels", "pooled_keys_of_rows_above")
 
 
 def test_the_list_of_operations_is_the_file() -> None:
@@ -56,13 +56,13 @@ def test_every_elementwise_operation_of_a_program_is_emitted() -> None:
 @functools.cache
 def driver(name: str) -> Driver:
     net = NETWORKS[name]
-    return Driver(compiled(net, net.shapes[0]), "float64", eager.Eager, spoil=True)
+    return Driver(compiled(net, net.shapes[-1]), "float64", eager.Eager, spoil=True)
 
 
 @functools.cache
 def used(name: str) -> frozenset[Any]:
     """Operations, and functions, of a network's graphs."""
-    program, found = compiled(NETWORKS[name], NETWORKS[name].shapes[0]), set[Any]()
+    program, found = compiled(NETWORKS[name], NETWORKS[name].shapes[-1]), set[Any]()
     for part in ("row", "step", "score", *(["filtered"] if program.distribution.filters else []),
                  *(["prologue"] if program.prologue.crossing else [])):
         for step in build_part(replace(program, plan=TEST_PLAN), part).steps:
@@ -70,10 +70,11 @@ def used(name: str) -> frozenset[Any]:
     return frozenset(found)
 
 
-def passes(name: str) -> bool:
-    """Whether a network's graphs give what they should."""
+def passes(name: str, anew: bool = False) -> bool:
+    """Whether a network's graphs give what they should; `anew`: with constants that are made again."""
+    run = driver.__wrapped__(name) if anew else driver(name)
     try:
-        return not any(faults(driver(name), NETWORKS[name], NETWORKS[name].shapes[0], batch) for batch in (1, 3))
+        return not faults(run, NETWORKS[name], NETWORKS[name].shapes[-1], 2)
     except (AssertionError, IndexError, RuntimeError):
         return False
 
@@ -101,7 +102,7 @@ def test_every_operation_matters(key: Any, entry: Any, place: int, monkeypatch: 
     assert users, f"nothing needs {entry}"
     right = EAGER[place][entry]
     monkeypatch.setitem(EAGER[place], entry, lambda *given: other(right(*given)))
-    assert not all(passes(name) for name in users)
+    assert not all(passes(name, anew=key is v.Constant) for name in users)
 
 
 def swapped(op: v.Border, at: Callable[[Value], Tensor]) -> Tensor:
@@ -127,7 +128,7 @@ WRONG: dict[str, tuple[type[Operation], Callable[..., Any], str]] = {
     "edges of an image not clipped": (v.Clip, lambda op, at: at(op.value), "rgb_rounded"),
     "zeros around a map that has another border": (
         v.Pad, lambda op, at: eager._pad(replace(op, fill=0), at), "pad_with_another_value"),
-    "a kernel that is flipped": (v.Convolve, flipped, "condition_read_at_offsets"),
+    "a kernel that is flipped": (v.Convolve, flipped, "rgb_rounded"),
 }
 
 
@@ -140,7 +141,7 @@ def test_a_wrong_handler_is_caught(kind: type[Operation], broken: Callable[..., 
 
 
 def graph_with(*extra: Callable[[GraphBuilder, Value, Value], object]) -> Graph:
-    g = GraphBuilder("two")
+    g = GraphBuilder("two", "float64")
     state, start = g.input("state", "float", ["B", 1, 4, 2]), g.input("start", "int", ["B"])
     g.output("state.out", g.write(state, g.slice(state, 0, 1, 2), start), ["B", 1, 4, 2])
     for more in extra:
