@@ -48,6 +48,8 @@ def named_condition(text: str) -> ConditionSpec:
 
 
 def _declared(name: str, text: str) -> ConditionSpec:
+    if not name.isidentifier():
+        raise ModelError(f"the condition's name {name!r} is no name of a Python argument, as the forward needs.")
     kind, *rest = text.split(":")
     if kind not in FORMS:
         raise ModelError(f"condition {name!r}: {text!r} is of no known kind; expected one of {EXPECTED}.")
@@ -70,8 +72,6 @@ def _checked(name: str, spec: object) -> ConditionSpec:
                          "ConditionSpec.")
     if spec.name != name:
         raise ModelError(f"condition {name!r} is declared by a ConditionSpec of the name {spec.name!r}; use one name.")
-    if not name.isidentifier():
-        raise ModelError(f"the condition's name {name!r} is no name of a Python argument, as the forward needs.")
     return spec
 
 

@@ -30,8 +30,8 @@ def refuse_idle_options(options: SourceOptions, path: str | os.PathLike[str], ch
             raise PixelsnailError(f"{flag(place.name)} has no meaning for a {checkpoint.family}, as {name} is: it is "
                                   f"for {' and '.join(families)}. Leave it out.")
     if options.ema_file is not None and checkpoint.family != KAMEN:
-        raise PixelsnailError(f"--ema takes a file of its own for {KAMEN} only, and {name} is a {checkpoint.family}; "
-                              "without one it takes the averages that lie beside the weights.")
+        raise PixelsnailError(f"--ema has no meaning for a {checkpoint.family}, as {name} is, with a file of its own: "
+                              f"that is for {KAMEN}. Leave the file out, and it takes the averages beside the weights.")
     if bundle_prefix(path) is None:
         for place in asked:
             if place.name in TENSORFLOW:
@@ -47,8 +47,8 @@ def refuse_idle_options(options: SourceOptions, path: str | os.PathLike[str], ch
 def refuse_beside_own_model(options: SourceOptions) -> None:
     """Raise `PixelsnailError` for an option of the known families beside `model`."""
     if options.ema_file is not None:
-        raise PixelsnailError(f"--ema takes a file of its own for {KAMEN} only; without one it takes the averages that "
-                              "lie beside the weights.")
+        raise PixelsnailError("--ema is for checkpoints of known families where it names a file; without one it takes "
+                              "the averages beside the weights.")
     for place in fields(options):
         if option_of(place).families and place.name != "round" and given(options, place.name):
             raise PixelsnailError(f"{flag(place.name)} is for checkpoints of known families and has no meaning with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,7 +33,7 @@ class CheckpointOptions:
     key: str | None = option(
         None, "where the model lies in a file with several, such as prior or state_dict.prior; . is the file itself",
         GENERAL, text, metavar="NAME")
-    ema: bool | str | None = option(
+    ema: bool | str | os.PathLike[str] | None = option(
         None, "take the moving averages instead of the weights beside them (give it after the files; default: the "
         "weights, but of TensorFlow checkpoints the averages); with a FILE, pixel_models: the side file whose averages "
         "replace the weights", GENERAL, averages, metavar="FILE")
@@ -71,6 +72,6 @@ class CheckpointOptions:
         return self.ema is True
 
     @property
-    def ema_file(self) -> str | None:
+    def ema_file(self) -> str | os.PathLike[str] | None:
         """The side file of averages that is asked for."""
-        return self.ema if isinstance(self.ema, str) else None
+        return None if isinstance(self.ema, bool) else self.ema

@@ -35,9 +35,9 @@ def load(
     """
     files = ModelFiles(path_or_bytes, siblings)
     manifest = files.manifest
-    expect_room(state_bytes(manifest, 1) + buffer_bytes(manifest, 1), files.name)
     backend = open_backend(device, threads)
     graphs = GraphSet(files, backend)
+    expect_room(state_bytes(manifest, 1) + buffer_bytes(manifest, 1), files.name)
     for part in ("step", "row", *(("prologue",) if manifest.conditions else ())):
         graphs(part)
     return Sampler(manifest, backend, graphs)
