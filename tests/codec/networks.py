@@ -1,10 +1,13 @@
-"""Small first stages of every kind, with code books among the vectors that they replace, so that all codes occur."""
+"""Small first stages of every kind. Their code books are among the vectors that they replace, so that all codes occur,
+and far enough apart that rounding, which differs with the number of threads, exchanges none.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from pixelsnail_infer.models.first_stage import FirstStage
 from pixelsnail_infer.models.first_stage_config import FirstStageConfig
@@ -39,5 +42,14 @@ def build(config: VqVaeConfig | FirstStageConfig) -> VqVae | FirstStage:
     for level in range(len(config.codes)):
         vectors = model.encode(images)[1][level].permute(0, 2, 3, 1).flatten(0, 2)
         table = model.tables[level]
-        table.copy_(vectors[torch.randperm(len(vectors))[: len(table)]])
+        table.copy_(apart(vectors, len(table)))
     return model
+
+
+def apart(vectors: Tensor, count: int) -> Tensor:
+    """So many of `vectors [n, D]`, each the farthest from those before it."""
+    chosen = vectors[:1]
+    while len(chosen) < count:
+        farthest = torch.cdist(vectors, chosen).amin(1).argmax()
+        chosen = torch.cat([chosen, vectors[farthest, None]])
+    return chosen

@@ -35,6 +35,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return write
 
 
+@pytest.fixture(scope="module")
+def exported(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The decoder of the network "one", exported by the command; read only."""
+    target = tmp_path_factory.mktemp("exported") / "d.onnx"
+    assert export_model([str(checkpoint("one")), str(target), SIZE, "-q"]) == 0
+    return target
+
+
 def test_both_halves_are_exported_described_and_proven_again(
     checkpoint: Callable[[str], Path], tmp_path: Path, capsys: Capture
 ) -> None:
@@ -106,20 +114,13 @@ def test_a_prior_has_no_parts(tmp_path: Path, capsys: Capture) -> None:
     assert "--part has no meaning for a vq-prior" in capsys.readouterr().err
 
 
-def test_a_file_of_another_checkpoint_is_not_verified(
-    checkpoint: Callable[[str], Path], tmp_path: Path, capsys: Capture
-) -> None:
-    target, other = tmp_path / "d.onnx", tmp_path / "other.pt"
-    assert export_model([str(checkpoint("one")), str(target), SIZE, "-q"]) == 0
+def test_a_file_of_another_checkpoint_is_not_verified(exported: Path, tmp_path: Path, capsys: Capture) -> None:
+    other = tmp_path / "other.pt"
     torch.save(build(CONFIGS["one"]).state_dict(), other)
-    assert pixelsnail_infer(["verify", str(target), str(other)]) == 1
+    assert pixelsnail_infer(["verify", str(exported), str(other)]) == 1
     assert "was made from another checkpoint" in capsys.readouterr().err
 
 
-def test_a_decoder_is_no_model_to_sample(
-    checkpoint: Callable[[str], Path], tmp_path: Path, capsys: Capture
-) -> None:
-    target = tmp_path / "d.onnx"
-    assert export_model([str(checkpoint("one")), str(target), SIZE, "-q"]) == 0
-    assert pixelsnail_infer(["sample", str(target), "-o", str(tmp_path / "x.npy")]) == 1
+def test_a_decoder_is_no_model_to_sample(exported: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert pixelsnail_infer(["sample", str(exported), "-o", str(tmp_path / "x.npy")]) == 1
     assert "is a decoder, not a prior; use load_decoder" in capsys.readouterr().err

@@ -19,21 +19,24 @@ from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime import load_decoder, load_encoder
 from pixelsnail_infer.runtime.files.graphfile import read_graph
 
-from .networks import CONFIGS, STAGE, TWO, build
+from .networks import CONFIGS, TWO, build
 
 KINDS = ("decoder", "encoder")
 Exports = dict[str, dict[str, Exported[CodecManifest]]]
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+def modules() -> dict[str, torch.nn.Module]:
+    """Every small network, in training mode."""
+    return {name: build(config).train() for name, config in CONFIGS.items()}
+
+
+@pytest.fixture(scope="module")
+def exports(modules: dict[str, torch.nn.Module], tmp_path_factory: pytest.TempPathFactory) -> Exports:
     """Both halves of every small network, by its name and the kind."""
     folder = tmp_path_factory.mktemp("codecs")
-    found: Exports = {}
-    for name, config in CONFIGS.items():
-        model = build(config)
-        found[name] = {kind: export_codec(model, folder / f"{name}.{kind}.onnx", kind=kind) for kind in KINDS}
-    return found
+    return {name: {kind: export_codec(module, folder / f"{name}.{kind}.onnx", kind=kind) for kind in KINDS}
+            for name, module in modules.items()}
 
 
 @pytest.mark.parametrize("name", list(CONFIGS))
@@ -112,14 +115,16 @@ def test_the_checks_name_every_level_and_batch(exports: Exports) -> None:
     assert all(check.passed and check.limit == 1e-4 for check in exports["two"]["encoder"].checks)
 
 
-def test_the_module_is_not_changed(tmp_path: Path) -> None:
-    model = build(STAGE).train()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    names = [type(module).__name__ for module in model.modules()]
-    export_codec(model, tmp_path / "d.onnx")
-    assert model.training and [type(module).__name__ for module in model.modules()] == names
-    for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_the_module_is_not_changed(name: str, exports: Exports, modules: dict[str, torch.nn.Module]) -> None:
+    assert set(exports[name]) == set(KINDS)
+    exported, untouched = modules[name], build(CONFIGS[name])
+    assert all(module.training for module in exported.modules())
+    assert [type(module) for module in exported.modules()] == [type(module) for module in untouched.modules()]
+    before, after = untouched.state_dict(), exported.state_dict()
+    assert before.keys() == after.keys()
+    for key, tensor in before.items():
+        torch.testing.assert_close(after[key], tensor, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from pixelsnail_infer.codec import CODEC_KINDS
 from pixelsnail_infer.errors import GraphFileError, ModelError, PixelsnailError, VerificationError
 from pixelsnail_infer.export import export_codec
 from pixelsnail_infer.export.codecs import exporting as codec
@@ -22,6 +23,7 @@ from pixelsnail_infer.plan import Plan
 from .networks import STAGE, TWO, build
 
 Mutant = Callable[[onnx.ModelProto], None]
+Export = Callable[[str, Mutant], None]
 
 
 def changed(model: onnx.ModelProto, like: Callable[[list[int]], bool], how: Callable[[np.ndarray], None]) -> None:
@@ -80,57 +82,64 @@ def _pads(node: onnx.NodeProto) -> list[int]:
     return next((list(item.ints) for item in node.attribute if item.name == "pads"), [])
 
 
-def export_mutant(kind: str, mutant: Mutant, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = codec.build_graph
+@pytest.fixture(scope="module")
+def graphs() -> dict[str, bytes]:
+    """What PyTorch's exporter makes of the network's two halves: the same at every export."""
+    return {kind: codec.build_graph(build(TWO), kind).SerializeToString() for kind in CODEC_KINDS}
 
-    def build_mutant(module: torch.nn.Module, which: str) -> onnx.ModelProto:
-        model = plain(module, which)
+
+@pytest.fixture
+def export_mutant(graphs: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
+    """Exports to `decoder.onnx` or `encoder.onnx`, as `kind` says, a graph that is changed on its way."""
+
+    def export(kind: str, mutant: Mutant) -> None:
+        model = onnx.load_from_string(graphs[kind])
         mutant(model)
-        return model
+        monkeypatch.setattr(codec, "build_graph", lambda *_: model)
+        export_codec(build(TWO), tmp_path / f"{kind}.onnx", kind=kind)
 
-    monkeypatch.setattr(codec, "build_graph", build_mutant)
-    export_codec(build(TWO), target, kind=kind)
+    return export
 
 
 @pytest.mark.parametrize("mutant", [a_weight, a_code, the_last_pixel, the_batch, a_nan])
-def test_a_wrong_decoder_is_refused_and_an_old_file_kept(
-    mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_decoder_is_refused_and_an_old_file_kept(mutant: Mutant, tmp_path: Path, export_mutant: Export) -> None:
     target = tmp_path / "decoder.onnx"
     target.write_bytes(b"old")
     with pytest.raises(VerificationError, match=r"verification failed: decode, batch [13] is .*Nothing was written"):
-        export_mutant("decoder", mutant, target, monkeypatch)
+        export_mutant("decoder", mutant)
     assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"] and target.read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("mutant", [a_weight, farthest_code, the_batch])
-def test_a_wrong_encoder_is_refused(mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_encoder_is_refused(mutant: Mutant, tmp_path: Path, export_mutant: Export) -> None:
     with pytest.raises(VerificationError, match="verification failed: encode (top|bottom), batch"):
-        export_mutant("encoder", mutant, tmp_path / "encoder.onnx", monkeypatch)
+        export_mutant("encoder", mutant)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_unchanged_graph_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export_mutant("decoder", lambda model: None, tmp_path / "decoder.onnx", monkeypatch)
+def test_the_unchanged_graph_passes(tmp_path: Path, export_mutant: Export) -> None:
+    export_mutant("decoder", lambda model: None)
     assert [path.name for path in tmp_path.iterdir()] == ["decoder.onnx"]
 
 
-def test_operators_of_another_domain_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_of_another_domain_are_refused(tmp_path: Path, export_mutant: Export) -> None:
     def foreign(model: onnx.ModelProto) -> None:
         model.graph.node[0].domain = "com.example"
 
     with pytest.raises(GraphFileError, match="operators of the domain 'com.example'"):
-        export_mutant("decoder", foreign, tmp_path / "decoder.onnx", monkeypatch)
+        export_mutant("decoder", foreign)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_export_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_export_leaves_nothing(
+    tmp_path: Path, export_mutant: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(codec, "verify_decoder", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        export_codec(build(TWO), tmp_path / "decoder.onnx")
+        export_mutant("decoder", lambda model: None)
     assert list(tmp_path.iterdir()) == []
 
 
