@@ -32,35 +32,48 @@ def cases(make: Callable[[Choices], Case]) -> st.SearchStrategy[Case]:
     return draw_case()
 
 
-def several(examples: int) -> settings:
-    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
-    return settings(max_examples=examples, derandomize=True, suppress_health_check=slow)
-
-
 def told(case: Case) -> str:
     return "\n".join(case.text)
 
 
-@several(160)
-@given(cases(causal))
-def test_causal_ones_replay_exactly(case: Case) -> None:
-    verdict = judge(case)
-    assert verdict.outcome != "wrong", f"{verdict.why}\n{told(case)}"
+def search(make: Callable[[Choices], Case], examples: int, check: Callable[[Case], None]) -> None:
+    """`check` on so many cases, always the same ones."""
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+    once = settings(max_examples=examples, derandomize=True, suppress_health_check=slow)
+    once(given(cases(make))(check))()
 
 
-@several(100)
-@given(cases(causal))
-def test_causal_ones_replay_exactly_through_the_written_graphs(case: Case) -> None:
-    verdict = judge(case, graphs=True)
-    assert verdict.outcome != "wrong", f"{verdict.why}\n{told(case)}"
+def few_and(many: int) -> pytest.MarkDecorator:
+    """A quarter of the cases each time, all of them with the slow checks."""
+    return pytest.mark.parametrize("examples", [many // 4, pytest.param(many, marks=pytest.mark.full)])
 
 
-@several(160)
-@given(cases(leaking))
-def test_leaking_ones_are_refused_or_replay_exactly(case: Case) -> None:
-    verdict = judge(case)
-    assert verdict.outcome != "wrong", f"{verdict.why}\n{told(case)}"
-    assert allowed(case, verdict), f"{case.leak} was refused for another reason: {verdict.why}\n{told(case)}"
+@few_and(160)
+def test_causal_ones_replay_exactly(examples: int) -> None:
+    def check(case: Case) -> None:
+        verdict = judge(case)
+        assert verdict.outcome != "wrong", f"{verdict.why}\n{told(case)}"
+
+    search(causal, examples, check)
+
+
+@few_and(100)
+def test_causal_ones_replay_exactly_through_the_written_graphs(examples: int) -> None:
+    def check(case: Case) -> None:
+        verdict = judge(case, graphs=True)
+        assert verdict.outcome != "wrong", f"{verdict.why}\n{told(case)}"
+
+    search(causal, examples, check)
+
+
+@few_and(160)
+def test_leaking_ones_are_refused_or_replay_exactly(examples: int) -> None:
+    def check(case: Case) -> None:
+        verdict = judge(case)
+        assert verdict.outcome != "wrong", f"{verdict.why}\n{told(case)}"
+        assert allowed(case, verdict), f"{case.leak} was refused for another reason: {verdict.why}\n{told(case)}"
+
+    search(leaking, examples, check)
 
 
 def seeded_case(make: Callable[[Choices], Case], seed: int) -> Case:
