@@ -6,6 +6,7 @@ import ast
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -50,13 +51,17 @@ class Import(NamedTuple):
     when: Literal["import", "call", "typing"]
 
 
-def imports(source: str, path: Path) -> Iterator[Import]:
+@cache
+def imports(source: str, path: Path) -> tuple[Import, ...]:
     """Every import in a module. `from a.b import c` gives `a.b.c`, so that a submodule is seen whichever way it is
     imported."""
+    return tuple(_imports(ast.parse(source), path))
+
+
+def _imports(tree: ast.AST, path: Path) -> Iterator[Import]:
     package = module_name(path).split(".")
     if path.name != "__init__.py":
         package = package[:-1]
-    tree = ast.parse(source)
     late = _inside(tree, lambda node: isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)))
     typing = _inside(tree, _is_type_checking)
     for node in ast.walk(tree):
