@@ -1,4 +1,4 @@
-"""What the whole suite shares: two threads at most, property tests without deadlines, the exported digits model."""
+"""What the whole suite shares: one thread, property tests without deadlines, the exported digits model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # before NumPy and torch are imported
-    os.environ.setdefault(_name, "2")
+# The networks are tiny: threads would only wait for each other. Set before NumPy and torch are imported.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "examples" / "digits.pt"
