@@ -10,6 +10,7 @@ from pixelsnail_infer.export.analysis.stages import Stage
 from .gate import compiled
 from .looking import exported, nodes, one, stages, taps
 from .networks import NETWORKS
+from .zoo import Network, Shape
 
 
 def test_a_convolution_is_split() -> None:
@@ -70,10 +71,10 @@ def test_conditions_are_in_the_prologue() -> None:
     assert stages(found, nodes(found, "attention.query")) == {"BEFORE"}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_what_every_program_keeps(name: str) -> None:
+@pytest.mark.parametrize(("net", "shape"), [(net, shape) for net in NETWORKS.values() for shape in net.shapes])
+def test_what_every_program_keeps(net: Network, shape: Shape) -> None:
     """Logits before the draw, and no value computed before what it reads."""
-    program = compiled(NETWORKS[name], NETWORKS[name].shapes[0]).program
+    program = compiled(net, shape).program
     assert program.stage[program.output] == Stage.BEFORE
     for node in program.order:
         for edge in node.inputs:
