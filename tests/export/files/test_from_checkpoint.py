@@ -31,8 +31,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def bytes_of(folder: Path) -> dict[str, tuple[bytes, dict[str, Any]]]:
-    """Every file: its graph, and its metadata without what the float64 proof covered, which is as many rows as there was
-    time for."""
+    """Every file: its graph, and its metadata without how many rows the float64 proof had time for."""
     return {path.name: contents(path) for path in folder.iterdir()}
 
 
