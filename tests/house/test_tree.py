@@ -31,6 +31,17 @@ def test_no_module_has_the_name_of_a_folder() -> None:
     assert [str(path) for path in modules if (ROOT / path).is_dir()] == []
 
 
+def test_the_page_on_the_exporter_names_every_file_where_it_stands() -> None:
+    named, folder = set[Path](), Path("export")
+    for line in (ROOT / "docs/exporter.md").read_text().splitlines():
+        if line.startswith("| `") or line.startswith("| |"):
+            where, files, says = line.split("|")[1:4]
+            folder = Path("export", where.strip(" `/")) if where.strip() else folder
+            top = not where.strip() and ("(in `export/`)" in files + says or "`cli`" in files)
+            named |= {(Path("export") if top else folder) / f"{name}.py" for name in re.findall(r"`(\w+)`", files)}
+    assert named == {path for path in source_files() if path.parts[0] == "export" and not path.stem.startswith("__")}
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_the_links_are_relative(part: str) -> None:
     link = ROOT / PACKAGE / part
