@@ -6,7 +6,7 @@ PIP     = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 READY  := $(VENV)/.ready
 RTX    := $(VENV)/.tensorrt-rtx
 GPU    := $(VENV)/gpu
-PYTEST  = $(BIN)/python -m pytest -q --durations=10
+PYTEST  = $(BIN)/python -m pytest -q --durations=10 -n auto --maxprocesses 4 --dist worksteal
 ARGS   ?=
 
 .DEFAULT_GOAL := help
