@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,14 @@ DIGITS = ROOT / "examples" / "digits.pt"
 
 settings.register_profile("suite", deadline=None, max_examples=50, print_blob=True)
 settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_engine_thread() -> Iterator[None]:
+    """As above, of the engine where a test does not say how many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pixelsnail_infer.runtime.backends.onnxruntime_cpu.usable_cores", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="session")
