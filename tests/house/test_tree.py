@@ -34,7 +34,7 @@ def test_no_module_has_the_name_of_a_folder() -> None:
 def test_the_page_on_the_exporter_names_every_file_where_it_stands() -> None:
     named, folder = set[Path](), Path("export")
     for line in (ROOT / "docs/exporter.md").read_text().splitlines():
-        if line.startswith("| `") or line.startswith("| |"):
+        if line.startswith(("| `", "| |")):
             where, files, says = line.split("|")[1:4]
             folder = Path("export", where.strip(" `/")) if where.strip() else folder
             top = not where.strip() and ("(in `export/`)" in files + says or "`cli`" in files)
