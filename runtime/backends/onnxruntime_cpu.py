@@ -40,7 +40,7 @@ class CpuBackend:
             raise BackendError(f"threads is {shown(threads)}, expected None or an integer of at least 1.")
         cores = usable_cores()
         if threads is not None and threads > (most := cores * THREADS_PER_CORE):
-            what = f"threads is {shown(threads)}, but there are {cores} cores"
+            what = f"threads is {shown(threads)}, but this process may use {cores} core{'s' * (cores > 1)}"
             raise BackendError(f"{what}; give at most {most}, or leave it out for one per core.")
         self.threads = cores if threads is None else threads
 
