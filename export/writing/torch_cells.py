@@ -1,0 +1,48 @@
+"""Reading and writing cells in PyTorch: functions that TorchScript compiles into the archive as they stand.
+
+Everything is addressed as rows of a matrix, which PyTorch gathers and writes several times faster than it indexes by
+several axes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["gather", "gather_cells", "sums_before", "write"]
+
+
+def gather(value: Tensor, index: Tensor, axis: int) -> Tensor:
+    """`index`, of any shape, picks along an axis: its axes stand in the place of that axis."""
+    picked = torch.index_select(value, axis, index.reshape(-1))
+    if index.dim() == 1:
+        return picked
+    sizes = list(value.shape)
+    return picked.reshape(sizes[:axis] + list(index.shape) + sizes[axis + 1:])
+
+
+def gather_cells(value: Tensor, index: Tensor) -> Tensor:
+    """`value [B, …]` at `index [B, *places, n]`: per slot, the last axis of the index holds the first n axes behind B."""
+    axes = index.size(-1)
+    cells = torch.arange(value.size(0), device=value.device).reshape([-1] + [1] * (index.dim() - 2))
+    for axis in range(axes):
+        cells = cells * value.size(axis + 1) + index.select(-1, axis)  # [B, *places]
+    rest = list(value.shape)[axes + 1:]
+    rows = value.reshape([-1] + rest)
+    return torch.index_select(rows, 0, cells.reshape(-1)).reshape(list(index.shape)[:-1] + rest)
+
+
+def sums_before(value: Tensor, axis: int) -> Tensor:
+    """At each place along an axis the sum of what stands before it."""
+    before = torch.cumsum(torch.narrow(value, axis, 0, value.size(axis) - 1), axis)
+    return torch.cat([torch.zeros_like(torch.narrow(value, axis, 0, 1)), before], axis)
+
+
+def write(state: Tensor, update: Tensor, start: Tensor) -> Tensor:
+    """Write `update [B, N, n, C]` into `state [B, N, S, C]` at `start [B]`, in place; gives the state."""
+    slots, members, size, channels = state.shape
+    heads = torch.arange(slots * members, device=state.device).reshape(slots, members, 1) * size
+    places = start.reshape(-1, 1, 1) + torch.arange(update.size(2), device=state.device)
+    rows = (heads + places).reshape(-1)  # [B N n]
+    state.view(-1, channels).index_copy_(0, rows, update.reshape(-1, channels))
+    return state

@@ -1,0 +1,183 @@
+"""How PyTorch spells each operation of the vocabulary: calls of ATen functions in an fx graph.
+
+Slots, positions and cells are addressed through flat views, `[B N S, C]`: PyTorch gathers and writes whole rows of a matrix
+several times faster than it indexes by several axes. A write changes the state itself and gives it back.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import fx
+
+from pixelsnail_infer.export.emission import vocabulary as v
+from pixelsnail_infer.export.emission.graph import Graph, Operation, Value
+from pixelsnail_infer.export.writing.torch_cells import gather, gather_cells, sums_before, write
+
+__all__ = ["BINARY", "DTYPES", "REDUCE", "SPELLINGS", "UNARY", "Calls"]
+
+nn: Any = torch._C._nn  # the functions behind torch.nn.functional, without what that does around them
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "int": torch.int64, "bool": torch.bool}
+UNARY: dict[v.UnaryFn, Callable[..., Any]] = {
+    "neg": torch.neg, "abs": torch.abs, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt,
+    "reciprocal": torch.reciprocal, "round": torch.round, "relu": torch.relu, "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh, "softplus": nn.softplus, "gelu": nn.gelu, "gelu_tanh": nn.gelu, "not": torch.logical_not,
+    "isnan": torch.isnan,
+}
+BINARY: dict[v.BinaryFn, Callable[..., Any]] = {
+    "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "mod": torch.remainder, "pow": torch.pow,
+    "max": torch.maximum, "min": torch.minimum, "eq": torch.eq, "lt": torch.lt, "le": torch.le, "gt": torch.gt,
+    "ge": torch.ge, "and": torch.logical_and, "or": torch.logical_or,
+}
+REDUCE: dict[v.ReduceFn, Callable[..., Any]] = {"max": torch.amax, "sum": torch.sum, "mean": torch.mean}
+STRAIGHT = 40.0  # from here on softplus is x to the last bit of a double, and e^x far from overflow
+
+
+class Calls:
+    """The fx graph of one part while it is written. `w[value]` is the node of a value."""
+
+    def __init__(self, graph: Graph, body: fx.Graph) -> None:
+        self.precision = graph.precision
+        self.body = body
+        self.nodes: dict[Value, fx.Node] = {}
+        self.constants: dict[str, NDArray[Any]] = {}
+        self.sizes: dict[tuple[fx.Node, int], fx.Node] = {}
+        self._names: dict[str, str] = {}
+
+    def __getitem__(self, value: Value) -> fx.Node:
+        return self.nodes[value]
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
+        """A function of nodes and plain numbers."""
+        return self.body.call_function(function, args, kwargs)
+
+    def method(self, name: str, *args: Any) -> fx.Node:
+        """A method of the first argument."""
+        return self.body.call_method(name, args)
+
+    def size(self, node: fx.Node, axis: int) -> fx.Node:
+        """The size of an axis when the graph runs."""
+        if (node, axis) not in self.sizes:
+            self.sizes[node, axis] = self.method("size", node, axis)
+        return self.sizes[node, axis]
+
+    def constant(self, array: NDArray[Any], digest: str) -> fx.Node:
+        """A buffer of the module; equal ones are one."""
+        if digest not in self._names:
+            name = f"c{len(self.constants)}"
+            self.constants[name] = array
+            self._names[digest] = name
+        return self.body.get_attr(self._names[digest])
+
+
+def _div(w: Calls, op: v.Binary) -> fx.Node:
+    return w.call(torch.div, w[op.a], w[op.b], rounding_mode="floor" if op.a.kind == "int" else None)
+
+
+def _binary(w: Calls, op: v.Binary) -> fx.Node:
+    return _div(w, op) if op.fn == "div" else w.call(BINARY[op.fn], w[op.a], w[op.b])
+
+
+def _unary(w: Calls, op: v.Unary) -> fx.Node:
+    extra = {"approximate": "tanh"} if op.fn == "gelu_tanh" else {"threshold": STRAIGHT} if op.fn == "softplus" else {}
+    return w.call(UNARY[op.fn], w[op.value], **extra)
+
+
+def _reshape(w: Calls, op: v.Reshape) -> fx.Node:
+    x = w[op.value]
+    return w.method("reshape", x, *(size or w.size(x, axis) for axis, size in enumerate(op.shape)))
+
+
+def _chain(name: str, backwards: bool) -> Callable[[Calls, Any], fx.Node]:
+    def spell(w: Calls, op: Any) -> fx.Node:
+        node = w[op.value]
+        for axis in sorted(op.axes, reverse=backwards):
+            node = w.method(name, node, axis)
+        return node
+
+    return spell
+
+
+def _expand(w: Calls, op: v.Expand) -> fx.Node:
+    lead = [] if op.like is None else [w.size(w[op.like], axis) for axis in range(op.lead)]
+    return w.call(torch.broadcast_to, w[op.value], [*lead, *op.sizes])
+
+
+def _split(w: Calls, op: v.Split) -> list[fx.Node]:
+    pieces = w.call(torch.split_with_sizes, w[op.value], list(op.sizes), op.axis)
+    return [w.call(operator.getitem, pieces, place) for place in range(len(op.sizes))]
+
+
+def _pad(w: Calls, op: v.Pad) -> fx.Node:
+    pads = [count for low, high in zip(op.low[::-1], op.high[::-1], strict=True) for count in (low, high)]
+    return w.call(torch.constant_pad_nd, w[op.value], pads, op.fill or 0)
+
+
+def _border(w: Calls, op: v.Border) -> fx.Node:
+    x, fill = w[op.value], w.constant(op.fill.array, op.fill.digest)
+    sizes = list(op.fill.array.shape[2:])
+
+    def side(columns: int) -> list[fx.Node]:
+        return [w.method("expand", fill, w.size(x, 0), columns, *sizes)] if columns else []
+
+    return w.call(torch.cat, [*side(op.left), x, *side(op.right)], 1)
+
+
+def _top(w: Calls, op: v.Top) -> list[fx.Node]:
+    """A stable sort: of equal numbers the first comes first, which `topk` does not promise."""
+    found = w.call(torch.sort, w[op.value], stable=True, dim=op.axis, descending=True)
+    parts = [w.call(operator.getitem, found, place) for place in range(2)]
+    return [w.call(torch.narrow, part, op.axis, 0, op.count) for part in parts]
+
+
+def _convolve(w: Calls, op: v.Convolve) -> fx.Node:
+    image = w[op.image]
+    if op.low != op.high:
+        image = w.call(torch.constant_pad_nd, image, [op.low[1], op.high[1], op.low[0], op.high[0]], 0)
+    padding = list(op.low) if op.low == op.high else [0, 0]
+    bias = None if op.bias is None else w[op.bias]
+    return w.call(torch.conv2d, image, w.constant(op.kernel.array, op.kernel.digest), bias, [1, 1], padding)
+
+
+def _softmax(w: Calls, op: v.Softmax) -> fx.Node:
+    return w.call(torch.log_softmax if op.log else torch.softmax, w[op.value], op.axis)
+
+
+SPELLINGS: dict[type[Operation], Callable[[Calls, Any], fx.Node | Sequence[fx.Node]]] = {
+    v.Constant: lambda w, op: w.constant(op.array, op.digest),
+    v.Copy: lambda w, op: w.method("clone", w[op.value]),
+    v.Cast: lambda w, op: w.method("to", w[op.value], DTYPES[w.precision if op.kind == "float" else op.kind]),
+    v.Unary: _unary,
+    v.Elu: lambda w, op: w.call(nn.elu, w[op.value], op.alpha),
+    v.LeakyRelu: lambda w, op: w.call(nn.leaky_relu, w[op.value], op.slope),
+    v.Clip: lambda w, op: w.call(torch.clamp, w[op.value], op.low, op.high),
+    v.Binary: _binary,
+    v.Where: lambda w, op: w.call(torch.where, w[op.mask], w[op.yes], w[op.no]),
+    v.Reshape: _reshape,
+    v.Unsqueeze: _chain("unsqueeze", False),
+    v.Squeeze: _chain("squeeze", True),
+    v.Transpose: lambda w, op: w.method("permute", w[op.value], list(op.order)),
+    v.Expand: _expand,
+    v.Concat: lambda w, op: w.call(torch.cat, [w[value] for value in op.values], op.axis),
+    v.Split: _split,
+    v.Slice: lambda w, op: w.call(torch.narrow, w[op.value], op.axis, op.start, op.end - op.start),
+    v.Pad: _pad,
+    v.Border: _border,
+    v.Gather: lambda w, op: w.call(gather, w[op.value], w[op.index], op.axis),
+    v.GatherCells: lambda w, op: w.call(gather_cells, w[op.value], w[op.index]),
+    v.GatherEach: lambda w, op: w.call(torch.gather, w[op.value], op.axis, w[op.index]),
+    v.Write: lambda w, op: w.call(write, w[op.state], w[op.update], w[op.start]),
+    v.Reduce: lambda w, op: w.call(REDUCE[op.fn], w[op.value], [op.axis], op.keep),
+    v.ArgMax: lambda w, op: w.call(torch.argmax, w[op.value], op.axis, op.keep),
+    v.Top: _top,
+    v.CumulativeSum: lambda w, op: w.call(sums_before, w[op.value], op.axis),
+    v.Softmax: _softmax,
+    v.MatMul: lambda w, op: w.call(torch.matmul, w[op.a], w[op.b]),
+    v.Linear: lambda w, op: w.call(torch.addmm, w[op.bias], w[op.value], w[op.weight]),
+    v.Convolve: _convolve,
+}
