@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import tempfile
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.export.analysis.layout import Layout
@@ -23,18 +21,8 @@ from pixelsnail_infer.export.emission.row import emit_row, exported
 from pixelsnail_infer.export.emission.score import emit_score
 from pixelsnail_infer.export.emission.step import emit_step
 from pixelsnail_infer.export.plans import check_graph_plan
-from pixelsnail_infer.export.writing.onnx_writer import ModelProto, set_metadata, write_onnx
-from pixelsnail_infer.manifest import (
-    METADATA_KEY,
-    PART_KEY,
-    PARTS,
-    FileSpec,
-    Manifest,
-    PrologueSpec,
-    RowResultSpec,
-    StateSpec,
-    sibling_path,
-)
+from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, Files, format_of
+from pixelsnail_infer.manifest import Manifest, PrologueSpec, RowResultSpec, StateSpec
 from pixelsnail_infer.plan import DEFAULT_PLAN
 
 __all__ = ["Artifacts", "build_part", "staging_folder", "state_specs"]
@@ -64,12 +52,12 @@ def state_specs(layout: Layout, dtype: str = DEFAULT_PLAN.dtype) -> tuple[StateS
 
 
 @contextmanager
-def staging_folder(target: Path) -> Iterator[Path]:
+def staging_folder(target: Path, format: str = DEFAULT_FORMAT) -> Iterator[Path]:
     """A temporary folder beside `target`, removed at the end; write errors become one clear message."""
     folder = target.parent.resolve()
     if not folder.is_dir():
         raise PixelsnailError(f"{target} cannot be written: there is no folder {folder}; create it first.")
-    for path in (target, *(sibling_path(target, part) for part in PARTS)):
+    for path in format_of(format).names(target):
         if path.exists() and not path.is_file():
             raise PixelsnailError(f"{path} is not a regular file; give the path of a file to write.")
     temporary: Path | None = None
@@ -92,12 +80,12 @@ class Artifacts:
     compiled: Compiled
     folder: Path
     name: str
-    step: ModelProto | None = None
-    weights: dict[str, int] | None = None
+    format: str = DEFAULT_FORMAT
+    files: Files | None = None
 
     @property
     def path(self) -> Path:
-        """The step file, in the staging folder."""
+        """The file that is loaded, in the staging folder."""
         return self.folder / self.name
 
     @property
@@ -109,14 +97,11 @@ class Artifacts:
 
     def write(self, manifest: Manifest) -> Manifest:
         """Write every part; returns the manifest with files, states and prologue filled in."""
-        files, weights = {}, {}
-        for part in self.parts:
+        self.files, weights = format_of(self.format)(self.path), {}
+        for part in (*self.parts, "step"):
             graph = build_part(self.compiled, part)
             weights[part] = graph.weights
-            files[part] = _save(write_onnx(graph, {PART_KEY: part}), sibling_path(self.path, part))
-        graph = build_part(self.compiled, "step")
-        weights["step"] = graph.weights
-        self.weights, self.step = weights, write_onnx(graph, {})
+            self.files.add(part, graph)
         program, prologue = self.compiled.program, self.compiled.prologue
         dtype = manifest.plan.dtype
         width = max(1, sum(_count(node.channels) for node in exported(program, self.compiled.layout.stacks)))
@@ -124,23 +109,22 @@ class Artifacts:
                       for n in prologue.crossing)
         parameters = replace(manifest.parameters, per_image=weights.get("prologue", 0), per_row=weights["row"],
                              per_step=weights["step"])
-        filled = replace(manifest, files=files, states=state_specs(self.compiled.layout, dtype), prologue=specs,
+        filled = replace(manifest, states=state_specs(self.compiled.layout, dtype), prologue=specs,
                          row_result=RowResultSpec(width), parameters=parameters)
-        return self.describe(filled)
+        return self.describe(self.files.filled(filled))
 
     def describe(self, manifest: Manifest) -> Manifest:
-        """Write the step file with this manifest."""
-        assert self.step is not None
-        set_metadata(self.step, {METADATA_KEY: manifest.to_json()})
-        _save(self.step, self.path)
+        """Write the file that is loaded with this manifest."""
+        assert self.files is not None
+        self.files.describe(manifest)
         return manifest
 
     def publish(self, target: Path) -> list[Path]:
-        """Move all files to where they belong, the step last, and return their paths.
+        """Move all files to where they belong, the one that is loaded last, and return their paths.
 
         The files of an older export are put aside first, and back where anything fails or interrupts.
         """
-        names = [target, *(sibling_path(target, part) for part in PARTS)]
+        names = format_of(self.format).names(target)
         old = Path(tempfile.mkdtemp(prefix="old.", dir=self.folder))
         moves: list[tuple[Path, Path]] = []
         try:
@@ -150,7 +134,7 @@ class Artifacts:
                 if path.exists():
                     moves.append((path, old / path.name))
                     os.replace(path, old / path.name)
-            for path in reversed([target, *(sibling_path(target, part) for part in self.parts)]):
+            for path in reversed([path for path in names if (self.folder / path.name).is_file()]):
                 moves.append((self.folder / path.name, path))
                 os.replace(self.folder / path.name, path)
         except BaseException:
@@ -166,12 +150,3 @@ def _count(channels: tuple[int, ...]) -> int:
     for size in channels:
         total *= size
     return total
-
-
-def _save(model: ModelProto, path: Path) -> FileSpec:
-    data: Any = model.SerializeToString()
-    with open(path, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    return FileSpec(hashlib.sha256(data).hexdigest(), len(data))

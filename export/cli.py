@@ -8,7 +8,6 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 from pixelsnail_infer import __version__
 from pixelsnail_infer.commandline import ArgumentParser, run_command
@@ -17,6 +16,7 @@ from pixelsnail_infer.export.from_checkpoint import export_checkpoint
 from pixelsnail_infer.export.report import report
 from pixelsnail_infer.export.source.arguments import add_options, given_options
 from pixelsnail_infer.export.source.options import ExportOptions
+from pixelsnail_infer.export.writing.formats import check_name
 
 __all__ = ["main"]
 
@@ -26,13 +26,15 @@ Turn a trained PixelSNAIL or PixelCNN checkpoint into graphs that sample fast.
   export-model top.pt top.onnx
   export-model digits.pt digits.onnx --n-head 4
   export-model params_cifar.ckpt cifar.onnx --arch h12_noup_smallkey
+  export-model top.pt top_graphs.pt --format torchscript
   export-model vqvae.pt decoder.onnx
   export-model vqvae.pt encoder.onnx --part encoder
   export-model my.pt my.onnx --model my_net.py:Net --model-args '{"width": 64}' --shape 32x32 --levels 512
 
 Writes OUT.onnx (one pixel), OUT.row.onnx (once per row), OUT.score.onnx (likelihoods), OUT.filtered.onnx (one pixel,
 with top-k and top-p; codes only) and, for models with conditions, OUT.prologue.onnx (once per image). Of a VQ-VAE or a
-VQ first stage it writes one file, the decoder or the encoder. The model is recognised from the checkpoint's tensors,
+VQ first stage it writes one file, the decoder or the encoder. With --format torchscript it writes OUT.pt, one archive
+of all graphs for PyTorch, which torch.jit.load reads in Python and in C++. The model is recognised from the checkpoint's tensors,
 the graphs are proven equal to PyTorch, and nothing is written unless all proofs hold.
 
 The checkpoint is loaded without running anything that it says. Then, without PyTorch:
@@ -50,14 +52,16 @@ def main(argv: Sequence[str] | None = None, prog: str = "export-model") -> int:
 def _run(argv: Sequence[str] | None, prog: str) -> int:
     parser = ArgumentParser(prog=prog, description=_HELP)
     parser.add_argument("checkpoint", metavar="CKPT", help="the trained model (.pt)")
-    parser.add_argument("output", metavar="OUT.onnx", help="the step graph; the other files are named after it")
+    parser.add_argument("output", metavar="OUT.onnx", help="the step graph, after which the other files are named; OUT.pt with --format torchscript")
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     parser.add_argument("--traceback", action="store_true", help="on failure, also print where in the code it failed")
     parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
     add_options(parser, ExportOptions)
     args = parser.parse_args(argv)
-    if Path(args.output).suffix != ".onnx":
-        parser.error(f"OUT.onnx is {args.output!r}; its name must end in .onnx")
+    try:
+        check_name(args.output, args.format)
+    except PixelsnailError as error:
+        parser.error(str(error))
     if _same_file(args.checkpoint, args.output):
         parser.error("OUT.onnx is the checkpoint itself; give another name")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from pixelsnail_infer.export.staging import staged
 from pixelsnail_infer.export.tracing.forward import Forward, ForwardFunction
 from pixelsnail_infer.export.tracing.fresh import unwrapped
 from pixelsnail_infer.export.tracing.own_caches import forget_fakes
+from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, check_name
 from pixelsnail_infer.manifest import (
     CheckpointSpec,
     ConditionSpec,
@@ -58,9 +60,11 @@ def export_model(
     checkpoint_sha256: str | None = None,
     notes: Sequence[str] = (),
     plan: Plan = DEFAULT_PLAN,
+    format: str = DEFAULT_FORMAT,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported[Manifest]:
-    """Export a causal model and verify it; `target` is the step file, its siblings lie beside it.
+    """Export a causal model and verify it; `target` is the step file, its siblings lie beside it. In the `format`
+    "torchscript" it is one archive of all parts, whose name ends in .pt.
 
     Give `levels` for a model of codes, or a `distribution` (`LogisticMixture` for channels), and `shape`, (H, W).
     `forward(module, pixels, conditions)` gives logits float `[B, levels, H, W]` for codes int64 `[B, H, W]`, or the
@@ -70,23 +74,25 @@ def export_model(
     `ConditionSpec`s. Classes and codes are int64 `[B]` and `[B, h, w]`, vectors and maps float `[B, n]` and `[B, C, h,
     w]`. `plan` says how the graphs compute; `say` hears what is going on.
 
-    The module is copied and never changed. Nothing is left behind when anything fails. Verification needs ONNX Runtime.
+    The module is copied and never changed. Nothing is left behind when anything fails. Verification needs ONNX Runtime
+    for the format "onnx".
     Not for several threads at once: while it works, PyTorch's default dtype is another at times.
 
     Raises `NotCausalError`, `UnsupportedOpError`, `ModelError`, `VerificationError`, or `PixelsnailError` when the
     files cannot be written.
     """
     check_prior_plan(plan)
+    check_name(os.fspath(target), format)
     target, module, law, shape = Path(target), unwrapped(module), _distribution(levels, distribution), _canvas(shape)
     specs = condition_specs(conditions)
     call = Forward(forward)
     call.check_names(module, [spec.name for spec in specs])
     forget_fakes(module)
-    with staging_folder(target) as folder:
+    with staging_folder(target, format) as folder:
         reference = Reference(module, call, shape, law, specs)
         compiled, checks = staged(module, call, reference, say, plan)
         checks += verify_before(compiled, reference, say)
-        artifacts = Artifacts(compiled, folder, target.name)
+        artifacts = Artifacts(compiled, folder, target.name, format)
         say("writing the graphs")
         seen = (call.picked,) if call.picked else ()
         manifest = artifacts.write(

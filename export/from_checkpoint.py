@@ -26,6 +26,7 @@ from pixelsnail_infer.export.source.source_model import (
     own_model,
     recognised_model,
 )
+from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, check_name
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime import Sampler, load
 
@@ -45,7 +46,8 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
     """Export the model in the checkpoint `path`, as the command `export-model` does, and verify it.
 
     The model is recognised from the checkpoint's tensors, or it is a `model` of your own. `output`, whose name ends in
-    .onnx, is the step file, and its siblings lie beside it; of a VQ-VAE or a VQ first stage it is the one file. `found`
+    .onnx, is the step file, and its siblings lie beside it; of a VQ-VAE or a VQ first stage, and in the format
+    torchscript, where it ends in .pt, it is the one file. `found`
     hears, line by line and before the work begins, what was recognised and what of it is assumed; `say` hears what is
     going on. Nothing is left behind when anything fails. The checkpoint is loaded without running anything that it
     says, unless `unsafe_pickle` asks for it; the file of `model` is run.
@@ -56,9 +58,8 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
     The options have the names of the command's: `n_head` is its `--n-head`, which is also how messages spell it. Sizes
     may be given as there, as text; `condition` also as a dict, `{"label": "class:10"}`.
     """
-    if not os.fsdecode(output).endswith(".onnx"):
-        raise PixelsnailError(f"the file to write is {os.fsdecode(output)!r}; its name must end in .onnx.")
     asked = read_options(ExportOptions, options, "export_checkpoint")
+    check_name(os.fsdecode(output), asked.format)
     say(f"reading {os.fsdecode(path)}")
     if asked.model is not None:
         with own_model(path, asked) as source:
@@ -66,6 +67,8 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
     checkpoint = load_checkpoint(path, options=asked)
     refuse_idle_options(asked, path, checkpoint)
     if checkpoint.family in CODECS:
+        if asked.format != DEFAULT_FORMAT:
+            raise PixelsnailError(f"decoders and encoders are written as {DEFAULT_FORMAT} only; leave out --format.")
         return export_half(checkpoint, output, asked, say, found)
     return _export(recognised_model(checkpoint, asked.round), output, asked, say, found)
 
@@ -77,7 +80,8 @@ def _export(source: SourceModel, output: FilePath, options: ExportOptions, say: 
     return export_model(
         source.module, os.fsdecode(output), distribution=source.distribution, shape=source.shape,
         conditions=source.conditions, family=source.family, config=source.config, checkpoint_sha256=source.sha256,
-        notes=source.findings, plan=options.plan, say=say)
+        notes=source.findings, plan=options.plan, format=options.format,
+        say=say)
 
 
 @with_options(SourceOptions)

@@ -9,29 +9,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pixelsnail_infer.checks import EXPORT_AGAIN, MOST_BYTES, MOST_LEVELS, among, at_least, prefix, sha256, sizes
 from pixelsnail_infer.document import read_document, write_document
 from pixelsnail_infer.errors import ManifestError
 from pixelsnail_infer.messages import shown
+from pixelsnail_infer.parts import PART_KEY, PARTS, ArchiveSpec, FileSpec, sibling_path
 from pixelsnail_infer.plan import KNOWN, Plan
+
+__all__ = [
+    "FORMAT_VERSION", "ITEM_BYTES", "METADATA_KEY", "PARTS", "PART_KEY", "ArchiveSpec", "CheckpointSpec",
+    "ConditionSpec", "DistributionSpec", "FileSpec", "Manifest", "ModelSpec", "NoiseSpec", "ParameterSpec", "PixelSpec",
+    "PrologueSpec", "RowResultSpec", "StateSpec", "sibling_path",
+]  # fmt: skip
 
 FORMAT_VERSION = 1
 METADATA_KEY = "pixelsnail_infer.manifest"
-PART_KEY = "pixelsnail_infer.part"
-PARTS = ("row", "prologue", "score", "filtered")
 ITEM_BYTES = {"float32": 4, "int64": 8}
 _LARGEST = {"float32": (2 - 2**-23) * 2.0**127, "int64": 2**53}  # a state's initial value: exact also as a float64
 _LONGEST_NAME = 120
-
-
-def sibling_path(step_path: str | Path, part: str) -> Path:
-    """Path of a part beside its step file: `a/b.onnx`, `row` → `a/b.row.onnx`. `part` is one of `PARTS`."""
-    among(part, PARTS, "part of a model")
-    path = Path(step_path)
-    return path.with_name(f"{path.stem}.{part}.onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,18 +165,6 @@ class NoiseSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class FileSpec:
-    """One sibling file: the sha256 of its bytes (64 lower-case hex digits) and its size in bytes."""
-
-    sha256: str
-    bytes: int
-
-    def __post_init__(self) -> None:
-        sha256(self.sha256, "files: sha256")
-        at_least(self.bytes, 1, "files: bytes", MOST_BYTES)
-
-
-@dataclass(frozen=True, slots=True)
 class CheckpointSpec:
     """The checkpoint that the graphs were made from."""
 
@@ -226,6 +211,7 @@ class Manifest:
     versions: dict[str, str]
     verification: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    archive: ArchiveSpec | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -241,8 +227,10 @@ class Manifest:
         for part in self.files:
             among(part, PARTS, "files")
         for part in ("row", "prologue") if self.conditions else ("row",):
-            if part not in self.files:
+            if part not in self.parts:
                 raise ManifestError(f"files lacks {part!r}, which this model needs; {EXPORT_AGAIN}.")
+        if self.archive is not None and self.files:
+            raise ManifestError(f"There are files beside an archive, which holds all parts; {EXPORT_AGAIN}.")
         if self.prologue and not self.conditions:
             raise ManifestError(f"There are prologue tensors but no conditions to make them of; {EXPORT_AGAIN}.")
         for kind, items in (("conditions", self.conditions), ("prologue", self.prologue), ("states", self.states)):
@@ -258,6 +246,11 @@ class Manifest:
     def width(self) -> int:
         """Columns, W."""
         return self.shape[1]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What there is beside the step: of `PARTS`."""
+        return tuple(self.files) if self.archive is None else self.archive.parts
 
     @property
     def plan(self) -> Plan:

@@ -14,6 +14,7 @@ from pixelsnail_infer.codec import CODEC_KINDS
 from pixelsnail_infer.export.plans import CODEC_PLANS, PRIOR_PLANS
 from pixelsnail_infer.export.source.declared import EXPECTED, condition_specs, named_condition
 from pixelsnail_infer.export.source.user_model import model_arguments
+from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, FORMATS
 from pixelsnail_infer.manifest import ConditionSpec
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 
@@ -101,6 +102,9 @@ class ExportOptions(SourceOptions):
     target: str = option(
         DEFAULT_PLAN.target, "what the graphs are written for: any engine, or one of them", WRITING,
         choices=_names("target"))
+    format: str = option(
+        DEFAULT_FORMAT, "onnx, files for any engine, OUT.onnx, or torchscript, one archive for PyTorch, OUT.pt", WRITING,
+        choices=tuple(FORMATS))
 
     @property
     def plan(self) -> Plan:

@@ -47,7 +47,7 @@ class Calls:
         self.nodes: dict[Value, fx.Node] = {}
         self.constants: dict[str, NDArray[Any]] = {}
         self.sizes: dict[tuple[fx.Node, int], fx.Node] = {}
-        self._names: dict[str, str] = {}
+        self.names: dict[str, str] = {}  # by digest
 
     def __getitem__(self, value: Value) -> fx.Node:
         return self.nodes[value]
@@ -68,11 +68,11 @@ class Calls:
 
     def constant(self, array: NDArray[Any], digest: str) -> fx.Node:
         """A buffer of the module; equal ones are one."""
-        if digest not in self._names:
+        if digest not in self.names:
             name = f"c{len(self.constants)}"
             self.constants[name] = array
-            self._names[digest] = name
-        return self.body.get_attr(self._names[digest])
+            self.names[digest] = name
+        return self.body.get_attr(self.names[digest])
 
 
 def _div(w: Calls, op: v.Binary) -> fx.Node:

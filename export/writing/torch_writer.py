@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import MutableMapping
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
-from pixelsnail_infer.export.emission.graph import Graph
+from pixelsnail_infer.export.emission.graph import Graph, Kind, Shape
 from pixelsnail_infer.export.writing.torch_spelling import SPELLINGS, Calls
 
-__all__ = ["torch_module"]
+__all__ = ["plain", "torch_module"]
+
+TOLD = ("inputs", "outputs", "dtypes", "shapes")
 
 
-def torch_module(graph: Graph) -> fx.GraphModule:
+def torch_module(graph: Graph, shared: MutableMapping[str, Tensor]) -> fx.GraphModule:
     """The module of one part. It takes the graph's inputs in order and gives its outputs as a tuple, dtypes and shapes as
-    in the contract; states are written in place, and the results of writes are the states themselves. Constants are
-    buffers, so that `to` moves them."""
+    in the contract; states are written in place, and the results of writes are the states themselves.
+
+    Constants are buffers, so that `to` moves them; those that `shared` has by their digest are taken from it, and the
+    others are put there. Attributes tell the tensors to whom has only the module: `inputs` and `outputs` name them in
+    order; `dtypes` and `shapes` hold NumPy's name and the sizes of each, -1 for the slots.
+    """
     body = fx.Graph()
     w = Calls(graph, body)
     for entry in graph.inputs:
@@ -25,21 +31,45 @@ def torch_module(graph: Graph) -> fx.GraphModule:
         spelled = SPELLINGS[type(step.operation)](w, step.operation)
         w.nodes.update(zip(step.results, [spelled] if isinstance(spelled, fx.Node) else spelled, strict=True))
     body.output(tuple(w[output.value] for output in graph.outputs))
+    body.eliminate_dead_code(is_impure_node=_writes)
     root = torch.nn.Module()
-    for name, array in w.constants.items():
-        root.register_buffer(name, torch.from_numpy(array.copy()))
+    for digest, name in w.names.items():
+        if digest not in shared:
+            shared[digest] = torch.from_numpy(w.constants[name].copy())
+        root.register_buffer(name, shared[digest])
     module = fx.GraphModule(root, body, graph.name)
+    _describe(module, graph)
     module.eval()
     return module
 
 
-def input_names(graph: Graph) -> list[str]:
-    """The contract's names of the module's arguments, in order."""
-    return [entry.value.name for entry in graph.inputs]
+def plain(module: fx.GraphModule) -> torch.nn.Module:
+    """The module without what fx keeps for itself, all of which TorchScript would write into the file."""
+    bare: torch.nn.Module = type(type(module).__name__, (torch.nn.Module,), {"forward": type(module).forward})()
+    for name, tensor in module.named_buffers():
+        bare.register_buffer(name, tensor)
+    for name in TOLD:
+        setattr(bare, name, getattr(module, name))
+    return bare.eval()
 
 
-def example(graph: Graph, slots: int) -> dict[str, Any]:
-    """Zeros of the graph's inputs."""
-    kinds = {"float": getattr(torch, graph.precision), "int": torch.int64, "bool": torch.bool}
-    return {entry.value.name: torch.zeros([slots if size == "B" else int(size) for size in entry.shape],
-                                          dtype=kinds[entry.value.kind]) for entry in graph.inputs}
+def _writes(node: fx.Node) -> bool:
+    return node.op in ("placeholder", "output") or getattr(node.target, "__name__", "") == "write"
+
+
+def _describe(module: fx.GraphModule, graph: Graph) -> None:
+    """The attributes that tell the tensors."""
+    inputs = [(entry.value.name, entry.value.kind, entry.shape) for entry in graph.inputs]
+    outputs = [(entry.name, entry.value.kind, entry.shape) for entry in graph.outputs]
+    module.inputs = [name for name, _, _ in inputs]
+    module.outputs = [name for name, _, _ in outputs]
+    module.dtypes = {name: _dtype(graph, kind) for name, kind, _ in (*inputs, *outputs)}
+    module.shapes = {name: _sizes(shape) for name, _, shape in (*inputs, *outputs)}
+
+
+def _dtype(graph: Graph, kind: Kind) -> str:
+    return {"float": graph.precision, "int": "int64", "bool": "bool"}[kind]
+
+
+def _sizes(shape: Shape) -> list[int]:
+    return [size if isinstance(size, int) else -1 for size in shape]

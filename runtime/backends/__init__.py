@@ -2,26 +2,52 @@
 
 from __future__ import annotations
 
+import re
+
 from pixelsnail_infer.errors import BackendError
+from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.backends.protocol import Backend, BoundGraph, Buffer, Graph, TensorInfo
 
-__all__ = ["Backend", "BoundGraph", "Buffer", "Graph", "TensorInfo", "open_backend"]
+__all__ = ["BACKENDS", "Backend", "BoundGraph", "Buffer", "Graph", "TensorInfo", "open_backend"]
+
+_NUMBERED = re.compile(r"cuda:\d{1,3}", re.ASCII)
 
 
-def open_backend(device: str = "cpu", threads: int | None = None) -> Backend:
-    """The engine for `device` ("cpu" or "cuda"). Raises `BackendError` when it is not installed or not available."""
-    if device not in ("cpu", "cuda"):
-        raise BackendError(f"device is {device!r}, expected 'cpu' or 'cuda'.")
+BACKENDS = ("onnxruntime", "torch")
+
+
+def open_backend(device: str = "cpu", threads: int | None = None, backend: str = "onnxruntime") -> Backend:
+    """The engine `backend` for `device`: "cpu" or "cuda", of "torch" also "cuda:1" and so on. Raises `BackendError`
+    when it is not installed or not available."""
+    if backend not in BACKENDS:
+        raise BackendError(f"backend is {shown(backend)}, expected 'auto', {' or '.join(map(repr, BACKENDS))}.")
+    numbered = backend == "torch" and isinstance(device, str) and _NUMBERED.fullmatch(device)
+    if device not in ("cpu", "cuda") and not numbered:
+        raise BackendError(f"device is {shown(device)}, expected 'cpu' or 'cuda'.")
     try:
-        if device == "cpu":
-            from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend
-
-            return CpuBackend(threads)
-        from pixelsnail_infer.runtime.backends.onnxruntime_cuda import CudaBackend
-
-        return CudaBackend(threads)
+        return _torch(device, threads) if backend == "torch" else _onnxruntime(device, threads)
     except ImportError as error:
-        extra = "cpu" if device == "cpu" else "gpu"
+        extra = "torch" if backend == "torch" else "cpu" if device == "cpu" else "gpu"
         raise BackendError(
-            f"The engine for {device!r} cannot be imported ({error}); install 'pixelsnail-infer[{extra}]'."
+            f"The engine {backend} for {device!r} cannot be imported ({error}); install 'pixelsnail-infer[{extra}]'."
         ) from error
+
+
+def _onnxruntime(device: str, threads: int | None) -> Backend:
+    if device == "cpu":
+        from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend
+
+        return CpuBackend(threads)
+    from pixelsnail_infer.runtime.backends.onnxruntime_cuda import CudaBackend
+
+    return CudaBackend(threads)
+
+
+def _torch(device: str, threads: int | None) -> Backend:
+    if device == "cpu":
+        from pixelsnail_infer.runtime.backends.torch_cpu import TorchBackend
+
+        return TorchBackend(threads)
+    from pixelsnail_infer.runtime.backends.torch_cuda import TorchCudaBackend
+
+    return TorchCudaBackend(device, threads)

@@ -9,7 +9,7 @@ from pixelsnail_infer.runtime.backends.plans import check_plan
 from pixelsnail_infer.runtime.backends.protocol import Backend, Graph
 from pixelsnail_infer.runtime.backends.signature import Signature, check_signature, check_tables, levels_of, signature
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
-from pixelsnail_infer.runtime.files.model_files import ModelFiles
+from pixelsnail_infer.runtime.files.model_files import ExportFiles
 
 
 class Graphs(Protocol):
@@ -34,7 +34,7 @@ class GraphSet:
     Raises `BackendError` when the backend cannot run the plan that they were exported with.
     """
 
-    def __init__(self, files: ModelFiles, backend: Backend) -> None:
+    def __init__(self, files: ExportFiles, backend: Backend) -> None:
         check_plan(files.manifest.plan, backend, files.open("step").name)
         self._files = files
         self._backend = backend

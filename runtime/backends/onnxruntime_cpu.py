@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError
-from pixelsnail_infer.messages import shown
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
+from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, reason_of, usable_cores
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, TensorInfo
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(bool)": "bool"}
-_ALIGNMENT = 64
-THREADS_PER_CORE = 4
-"""More threads than this only wait for one another; thousands never end."""
 
 
 class CpuBackend:
@@ -36,13 +31,8 @@ class CpuBackend:
     providers: tuple[Any, ...] = ("CPUExecutionProvider",)
 
     def __init__(self, threads: int | None = None) -> None:
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise BackendError(f"threads is {shown(threads)}, expected None or an integer of at least 1.")
-        cores = usable_cores()
-        if threads is not None and threads > (most := cores * THREADS_PER_CORE):
-            what = f"threads is {shown(threads)}, but this process may use {cores} core{'s' * (cores > 1)}"
-            raise BackendError(f"{what}; give at most {most}, or leave it out for one per core.")
-        self.threads = cores if threads is None else threads
+        check_threads(threads)
+        self.threads = usable_cores() if threads is None else threads
 
     def load(self, file: GraphFile) -> Graph:
         """Create the session. Warnings of the engine are shown; a fallback to another device is an error."""
@@ -145,29 +135,6 @@ class OrtBoundGraph:
             raise EngineError(
                 f"{self._where} ({reason_of(error)}). This call gave nothing; the next one starts afresh."
             ) from error
-
-
-def reason_of(error: Exception) -> str:
-    """What an engine's error says, as one line of moderate length."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return "".join(c if c.isprintable() else "?" for c in lines[0][:300])  # names in the file may hold anything
-
-
-def usable_cores() -> int:
-    """The cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this platform
-        return os.cpu_count() or 1
-
-
-def aligned_zeros(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """A zero-filled C-contiguous array whose address is a multiple of 64 bytes."""
-    kind = np.dtype(dtype)
-    size = math.prod(shape) * kind.itemsize
-    raw = np.zeros(size + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size].view(kind).reshape(shape)
 
 
 def _info(item: Any, name: str) -> TensorInfo:

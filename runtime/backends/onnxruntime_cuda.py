@@ -8,7 +8,8 @@ from typing import Any
 import onnxruntime as ort
 
 from pixelsnail_infer.errors import BackendError, EngineError
-from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend, aligned_zeros, reason_of
+from pixelsnail_infer.runtime.backends.host import aligned_zeros, reason_of
+from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend
 from pixelsnail_infer.runtime.backends.protocol import Buffer
 
 _PROVIDER = "CUDAExecutionProvider"

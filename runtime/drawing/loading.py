@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pixelsnail_infer.runtime.backends import open_backend
+from pixelsnail_infer.errors import BackendError, GraphFileError
+from pixelsnail_infer.messages import shown
+from pixelsnail_infer.runtime.backends import BACKENDS, open_backend
 from pixelsnail_infer.runtime.backends.graphs import GraphSet
 from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
 from pixelsnail_infer.runtime.drawing.sampler import Sampler
 from pixelsnail_infer.runtime.drawing.states import state_bytes
-from pixelsnail_infer.runtime.files.model_files import ModelFiles
+from pixelsnail_infer.runtime.files.archive_files import ArchiveFiles, is_archive
+from pixelsnail_infer.runtime.files.model_files import ExportFiles, ModelFiles
 from pixelsnail_infer.runtime.requests.memory import expect_room
 
 
@@ -19,6 +23,7 @@ def load(
     *,
     siblings: Mapping[str, bytes] | None = None,
     device: str = "cpu",
+    backend: str = "auto",
     threads: int | None = None,
 ) -> Sampler:
     """Load an exported model and return its `Sampler`.
@@ -27,17 +32,35 @@ def load(
     maps "row", "prologue", "score" and "filtered" to theirs. Siblings must have the sha256 that the manifest gives; the
     score and filtered graphs are read when first needed, so their files must stay until then.
 
-    `device` is "cpu" or "cuda"; another device than the one asked for is never used. `threads` is the number of threads
-    that one run of a graph uses (None: every core this process may use); it never changes a global setting. Any thread
-    may call the sampler; calls on one sampler wait for each other.
+    An export in the format torchscript is one archive, `out.pt`, and has no siblings.
+
+    `device` is "cpu" or "cuda"; another device than the one asked for is never used. `backend` is "onnxruntime", which
+    runs ONNX files, "torch", which runs archives (its device may also be "cuda:1" and so on), or "auto": the one that
+    runs this file. `threads` is the number of threads that one run of a graph uses. None is every core this process may
+    use, or PyTorch's own setting; no global setting stays changed. Any thread may call the sampler; calls on one sampler
+    wait for each other.
 
     Raises `GraphFileError` (missing, altered, damaged or unsafe file), `ManifestError` or `BackendError`.
     """
-    files = ModelFiles(path_or_bytes, siblings)
+    files = _files(path_or_bytes, siblings, backend)
     manifest = files.manifest
-    backend = open_backend(device, threads)
-    graphs = GraphSet(files, backend)
+    engine = open_backend(device, threads, "onnxruntime" if manifest.archive is None else "torch")
+    graphs = GraphSet(files, engine)
     expect_room(state_bytes(manifest, 1) + buffer_bytes(manifest, 1), files.name)
     for part in ("step", "row", *(("prologue",) if manifest.conditions else ())):
         graphs(part)
-    return Sampler(manifest, backend, graphs)
+    return Sampler(manifest, engine, graphs)
+
+
+def _files(source: str | Path | bytes, siblings: Mapping[str, bytes] | None, backend: str) -> ExportFiles:
+    """The files, if the backend can run them."""
+    if backend not in ("auto", *BACKENDS):
+        raise BackendError(f"backend is {shown(backend)}, expected 'auto', {' or '.join(map(repr, BACKENDS))}.")
+    archive = isinstance(source, (str, Path, bytes, bytearray)) and is_archive(source)
+    if backend not in ("auto", "torch" if archive else "onnxruntime"):
+        name = "the archive" if isinstance(source, (bytes, bytearray)) else os.fspath(source)
+        what = "a TorchScript archive, which only torch" if archive else "no TorchScript archive, and only those torch"
+        raise BackendError(f"backend is {backend!r}, but {name} is {what} runs; leave the backend out.")
+    if archive and siblings is not None:
+        raise GraphFileError("siblings were given with an archive, which holds all parts; leave them out.")
+    return ArchiveFiles(source) if archive else ModelFiles(source, siblings)

@@ -134,7 +134,7 @@ class Sampler:
     def _rows(self, request: Request, conditions: CallConditions, images: slice) -> Iterator[NDArray[Any]]:
         """Every row of the batch `images` of a call, known leading rows first; each [b, W] or [b, W, C], fresh."""
         some = request[images]
-        known = some.leading_rows() if "score" in self._manifest.files else 0
+        known = some.leading_rows() if "score" in self._manifest.parts else 0
         for i in range(known):
             yield some.given[:, i].copy()
         if known < self._manifest.height:

@@ -35,7 +35,8 @@ _SPARSE = {1: "tensor", 2: "tensor"}
 @dataclass(frozen=True, slots=True)
 class GraphFile:
     """A checked file: its name in messages, what it is (such as "row graph"), how an engine may load it, its metadata,
-    the rows of the tables that its inputs index (see `lookups`), and its digest when asked for."""
+    the rows of the tables that its inputs index (see `lookups`), its digest when asked for, and of an archive of graphs
+    which of its parts this is."""
 
     name: str
     what: str
@@ -45,13 +46,14 @@ class GraphFile:
     size: int
     sha256: str | None
     stamp: tuple[int, ...] = field(default=(), repr=False)
+    part: str | None = None
 
     def expect_unchanged(self) -> None:
         """Raise `GraphFileError` unless the file at the path is still the one that was checked. Call it when an engine
         has read the file."""
         if isinstance(self.source, Path):
             try:
-                now = _stamp(os.stat(self.source))
+                now = file_stamp(os.stat(self.source))
             except OSError:
                 now = ()
             if now != self.stamp:
@@ -73,7 +75,7 @@ def read_graph(source: str | Path | bytes, what: str = "graph", *, digest: bool 
                 raise GraphFileError(f"{path} is empty, expected an ONNX file; export the checkpoint again.")
             if status.st_size > _MOST_BYTES:
                 raise GraphFileError(f"{path} has {status.st_size} bytes, more than an ONNX file can; is it a graph?")
-            return _read(handle.read(status.st_size), str(path), what, path, digest, _stamp(status))
+            return _read(handle.read(status.st_size), str(path), what, path, digest, file_stamp(status))
     except FileNotFoundError:
         raise GraphFileError(
             f"{path} does not exist; check the path, and keep the files of one export together under one name."
@@ -85,7 +87,7 @@ def read_graph(source: str | Path | bytes, what: str = "graph", *, digest: bool 
         raise GraphFileError(f"{path} cannot be read: it does not fit into memory.") from error
 
 
-def _stamp(status: os.stat_result) -> tuple[int, ...]:
+def file_stamp(status: os.stat_result) -> tuple[int, ...]:
     """What differs when the file is another or was written to."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import GraphFileError, ManifestError
@@ -11,6 +12,22 @@ from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, PARTS, Manifest, s
 from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
 
 LOADERS = {"prior": "load", "decoder": "load_decoder", "encoder": "load_encoder"}
+
+
+class ExportFiles(Protocol):
+    """What an export is loaded from: files of its own for every part, or one archive of all."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the export."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def open(self, part: str) -> GraphFile:
+        """A checked part. Raises `GraphFileError`."""
+        ...
 
 
 class ModelFiles:
@@ -28,7 +45,7 @@ class ModelFiles:
         self._source = source
         self._siblings = siblings
         self._step: GraphFile = read_graph(source, "step graph")
-        self.manifest = _manifest(self._step)
+        self.manifest = read_manifest(self._step)
 
     @property
     def name(self) -> str:
@@ -37,7 +54,7 @@ class ModelFiles:
 
     def has(self, part: str) -> bool:
         """Whether the export has this part."""
-        return part == "step" or part in self.manifest.files
+        return part == "step" or part in self.manifest.parts
 
     def open(self, part: str) -> GraphFile:
         """Read and check a part. Raises `GraphFileError` when it is missing, altered, damaged or of another part."""
@@ -83,7 +100,8 @@ def _either(kinds: tuple[str, ...]) -> str:
     return " or ".join(f"an {kind}" if kind == "encoder" else f"a {kind}" for kind in kinds)
 
 
-def _manifest(file: GraphFile) -> Manifest:
+def read_manifest(file: GraphFile) -> Manifest:
+    """The manifest of a prior. Raises `ManifestError`."""
     expect_kind(file, ("prior",))
     try:
         return Manifest.from_json(file.metadata[METADATA_KEY])

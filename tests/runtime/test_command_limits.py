@@ -12,8 +12,8 @@ import pytest
 from pixelsnail_infer.__main__ import main
 from pixelsnail_infer.errors import BackendError, RequestError
 from pixelsnail_infer.runtime import Pipeline, Sampler, load, load_decoder, load_pipeline
-from pixelsnail_infer.runtime.backends import onnxruntime_cpu
-from pixelsnail_infer.runtime.backends.onnxruntime_cpu import THREADS_PER_CORE, CpuBackend
+from pixelsnail_infer.runtime.backends.host import THREADS_PER_CORE, usable_cores
+from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend
 from pixelsnail_infer.runtime.commands import images
 from pixelsnail_infer.runtime.requests import memory
 
@@ -46,7 +46,7 @@ NUMBERS = [
     ("--n", "-1", "is not an integer of at least 1"), ("--n", LONG, "is not an integer"), ("--n", "", "not an integer"),
     ("--max-batch", DIGITS, "5000 digits"), ("--seed", DIGITS, "5000 digits"), ("--seed", str(2**64), "2^64 - 1"),
     ("--threads", "10000000000", "but this process may use "), ("--threads", DIGITS, "5000 digits"),
-    ("--threads", str((os.cpu_count() or 1) * THREADS_PER_CORE + 1), "give at most"),
+    ("--threads", str(usable_cores() * THREADS_PER_CORE + 1), "give at most"),
     ("--scale", "1000000000", "The picture would be"), ("--columns", "1000000", "The picture would be"),
     ("--scale", DIGITS, "5000 digits"), ("--columns", "1" + "0" * 29, "The picture would be"),
     ("--temperature", "nan", "expected finite numbers"), ("--temperature", "1e400", "expected finite numbers"),
@@ -161,7 +161,7 @@ def test_large_requests_from_python(toy: Path, chain: dict[str, Path]) -> None:
             sampler.sample(1, label=0, max_batch=-(10**5000))
         with pytest.raises(RequestError, match="known_rows is int of too many digits"):
             sampler.replay(np.zeros((4, 5), int), label=0, known_rows=10**5000)
-    cores = onnxruntime_cpu.usable_cores()
+    cores = usable_cores()
     for threads in (10**10, 10**5000, cores * THREADS_PER_CORE + 1):
         with pytest.raises(BackendError, match=rf"may use {cores} cores?; give at most {cores * THREADS_PER_CORE},"):
             load(toy, threads=threads)

@@ -1,0 +1,190 @@
+"""PyTorch on the CPU: archives of TorchScript modules, over buffers that are NumPy memory."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pixelsnail_infer.errors import EngineError, GraphFileError
+from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
+from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, reason_of
+from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, TensorInfo
+from pixelsnail_infer.runtime.files.archive_code import KINDS
+from pixelsnail_infer.runtime.files.graphfile import GraphFile
+
+DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
+
+
+class TorchBackend:
+    """Archives on the CPU. `threads` is how many one run uses; None is PyTorch's own setting.
+
+    PyTorch knows one number of threads for the process. It is set while a graph runs, where it differs, and put back.
+    Modules run as they are written: no fuser looks at them, so that the first runs give the same bits as later ones.
+    """
+
+    device = "cpu"
+    plans: tuple[Plan, ...] = (DEFAULT_PLAN,)
+
+    def __init__(self, threads: int | None = None) -> None:
+        check_threads(threads)
+        self.threads = threads
+        self._archive: tuple[GraphFile, Any] | None = None
+
+    def load(self, file: GraphFile) -> Graph:
+        """A part of a checked archive, which is read once for all its parts. Raises `GraphFileError`."""
+        if file.part is None:
+            raise GraphFileError(f"{file.name} is no TorchScript archive; leave the backend out, or export one.")
+        if self._archive is None or self._archive[0].stamp != file.stamp or self._archive[0].source != file.source:
+            self._archive = file, self._read(file)
+        return self._graph(_part(self._archive[1], file), file)
+
+    def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
+        """A zero-filled buffer. Raises `EngineError` when there is not enough memory."""
+        try:
+            return self._buffer(shape, dtype)
+        except (RuntimeError, MemoryError) as error:
+            wanted = f"A buffer {dtype} {list(shape)}, {math.prod(shape) * np.dtype(dtype).itemsize} bytes,"
+            raise EngineError(
+                f"{wanted} cannot be had on the {self.device} ({reason_of(error)}); give a smaller max_batch."
+            ) from error
+
+    def _read(self, file: GraphFile) -> Any:
+        source = io.BytesIO(file.source) if isinstance(file.source, bytes) else str(file.source)
+        try:
+            module = torch.jit.load(source, map_location=self.device)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            raise GraphFileError(
+                f"{file.name} cannot be loaded by PyTorch {torch.__version__} ({reason_of(error)}); install the "
+                "version that wrote it or a newer one, or export the checkpoint again."
+            ) from error
+        file.expect_unchanged()
+        return module.eval()
+
+    def _graph(self, module: Any, file: GraphFile) -> Graph:
+        return TorchGraph(module, file, self.threads)
+
+    def _buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
+        return HostBuffer(shape, dtype)
+
+
+class HostBuffer:
+    """NumPy memory with a tensor over it."""
+
+    __slots__ = ("array", "tensor")
+
+    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
+        self.array = aligned_zeros(shape, dtype)
+        self.tensor = torch.from_numpy(self.array)
+
+    def push(self) -> None:
+        """Nothing to do: the graphs read this memory."""
+
+    def pull(self) -> None:
+        """Nothing to do: the graphs write this memory."""
+
+
+class TorchGraph:
+    """One part of an archive with its signature."""
+
+    def __init__(self, module: Any, file: GraphFile, threads: int | None) -> None:
+        self._module = module
+        self._threads = threads
+        self._where = f"{file.name}: PyTorch failed in the {file.what}"
+        self.inputs, self.outputs = _signature(module, file)
+
+    def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> BoundGraph:
+        """Bind by name once."""
+        taken, given = tensors_of(inputs, self.inputs), tensors_of(outputs, self.outputs)
+        return TorchBoundGraph(self._module, taken, given, self._threads, self._where)
+
+
+class TorchBoundGraph:
+    """A module and the tensors that it takes and gives."""
+
+    __slots__ = ("_given", "_module", "_taken", "_threads", "_where")
+
+    def __init__(
+        self, module: Any, taken: Sequence[Tensor], given: Sequence[Tensor], threads: int | None, where: str
+    ) -> None:
+        self._module, self._taken, self._given = module, taken, given
+        self._threads, self._where = threads, where
+
+    def run(self) -> None:
+        """Run once on the bound buffers. Raises `EngineError`; the graph can run again afterwards."""
+        try:
+            with torch.inference_mode(), torch.jit.optimized_execution(False), threads_of(self._threads):
+                keep(self._module(*self._taken), self._given)
+        except Exception as error:
+            raise EngineError(
+                f"{self._where} ({reason_of(error)}). This call gave nothing; the next one starts afresh."
+            ) from error
+
+
+def keep(results: Sequence[Tensor], given: Sequence[Tensor]) -> None:
+    """Copy results to their buffers; a state that was written in place is there already."""
+    for result, buffer in zip(results, given, strict=True):
+        if result.data_ptr() != buffer.data_ptr():
+            if result.shape != buffer.shape or result.dtype != buffer.dtype:
+                raise ValueError(f"a result is {result.dtype} {list(result.shape)}, expected {list(buffer.shape)}")
+            buffer.copy_(result)
+
+
+def tensors_of(buffers: Mapping[str, Buffer], names: Mapping[str, TensorInfo]) -> list[Tensor]:
+    """The tensors of the buffers with these names, in order."""
+    return [buffers[name].tensor for name in names]  # type: ignore[attr-defined]
+
+
+@contextmanager
+def threads_of(threads: int | None) -> Iterator[None]:
+    """PyTorch's number of threads inside."""
+    before = torch.get_num_threads()
+    if threads is None or threads == before:
+        yield
+        return
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _part(archive: Any, file: GraphFile) -> Any:
+    """The module of a part, if every operator in it is one that the exporter writes: what PyTorch has read is looked at
+    once more, because its parser is not the one that checked the file."""
+    module = dict(archive.named_children()).get(file.part)
+    if module is None:
+        raise GraphFileError(f"{file.name} has no {file.what}; export the checkpoint again.")
+    found = {node.kind() for node in nodes(module.inlined_graph)}
+    if foreign := sorted(found - KINDS):
+        raise GraphFileError(f"{file.name} uses {foreign[0]!r} in the {file.what}, which no export does; it is refused.")
+    return module
+
+
+def nodes(graph: Any) -> Iterator[Any]:
+    """Every node of a graph and of the blocks inside it."""
+    for node in graph.nodes():
+        yield node
+        for block in node.blocks():
+            yield from nodes(block)
+
+
+def _signature(module: Any, file: GraphFile) -> tuple[dict[str, TensorInfo], dict[str, TensorInfo]]:
+    """What the module says of its tensors."""
+    try:
+        both = [
+            {str(name): TensorInfo(module.dtypes[name], tuple(size if size >= 0 else None
+                                                              for size in module.shapes[name])) for name in names}
+            for names in (module.inputs, module.outputs)
+        ]  # fmt: skip
+        if len(module.forward.schema.arguments) != len(both[0]) + 1:
+            raise ValueError("it takes other arguments")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise GraphFileError(f"{file.name} does not tell the tensors of the {file.what}; export again.") from error
+    return both[0], both[1]
