@@ -34,7 +34,7 @@ Turn a trained PixelSNAIL or PixelCNN checkpoint into graphs that sample fast.
 Writes OUT.onnx (one pixel), OUT.row.onnx (once per row), OUT.score.onnx (likelihoods), OUT.filtered.onnx (one pixel,
 with top-k and top-p; codes only) and, for models with conditions, OUT.prologue.onnx (once per image). Of a VQ-VAE or a
 VQ first stage it writes one file, the decoder or the encoder. With --format torchscript it writes OUT.pt, one archive
-of all graphs for PyTorch, which torch.jit.load reads in Python and in C++. The model is recognised from the checkpoint's tensors,
+of all graphs, which torch.jit.load reads in Python and in C++. The model is recognised from the checkpoint's tensors,
 the graphs are proven equal to PyTorch, and nothing is written unless all proofs hold.
 
 The checkpoint is loaded without running anything that it says. Then, without PyTorch:
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "export-model") -> int:
 def _run(argv: Sequence[str] | None, prog: str) -> int:
     parser = ArgumentParser(prog=prog, description=_HELP)
     parser.add_argument("checkpoint", metavar="CKPT", help="the trained model (.pt)")
-    parser.add_argument("output", metavar="OUT.onnx", help="the step graph, after which the other files are named; OUT.pt with --format torchscript")
+    parser.add_argument("output", metavar="OUT.onnx",
+                        help="the step graph; the other files are named after it (OUT.pt with --format torchscript)")
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     parser.add_argument("--traceback", action="store_true", help="on failure, also print where in the code it failed")
     parser.add_argument("--version", action="version", version=f"{prog} {__version__}")

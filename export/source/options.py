@@ -103,8 +103,8 @@ class ExportOptions(SourceOptions):
         DEFAULT_PLAN.target, "what the graphs are written for: any engine, or one of them", WRITING,
         choices=_names("target"))
     format: str = option(
-        DEFAULT_FORMAT, "onnx, files for any engine, OUT.onnx, or torchscript, one archive for PyTorch, OUT.pt", WRITING,
-        choices=tuple(FORMATS))
+        DEFAULT_FORMAT, "onnx: files for any engine, OUT.onnx; torchscript: one archive for PyTorch, OUT.pt",
+        WRITING, choices=tuple(FORMATS))
 
     @property
     def plan(self) -> Plan:

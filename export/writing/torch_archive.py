@@ -1,4 +1,4 @@
-"""All parts of an export as one TorchScript archive: weights that parts share are in it once, the manifest beside them."""
+"""All parts of an export as one TorchScript archive: weights that parts share are in it once, and the manifest."""
 
 from __future__ import annotations
 

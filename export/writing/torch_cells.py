@@ -22,7 +22,7 @@ def gather(value: Tensor, index: Tensor, axis: int) -> Tensor:
 
 
 def gather_cells(value: Tensor, index: Tensor) -> Tensor:
-    """`value [B, …]` at `index [B, *places, n]`: per slot, the last axis of the index holds the first n axes behind B."""
+    """`value [B, …]` at `index [B, *places, n]`: the last axis of the index picks on the first n axes behind B."""
     axes = index.size(-1)
     cells = torch.arange(value.size(0), device=value.device).reshape([-1] + [1] * (index.dim() - 2))
     for axis in range(axes):

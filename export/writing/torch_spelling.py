@@ -1,7 +1,7 @@
 """How PyTorch spells each operation of the vocabulary: calls of ATen functions in an fx graph.
 
-Slots, positions and cells are addressed through flat views, `[B N S, C]`: PyTorch gathers and writes whole rows of a matrix
-several times faster than it indexes by several axes. A write changes the state itself and gives it back.
+A write changes the state itself and gives it back. What each of these calls becomes in an archive must stand in the
+runtime's `archive_code.OPERATORS`.
 """
 
 from __future__ import annotations

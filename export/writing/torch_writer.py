@@ -1,8 +1,9 @@
-"""A decided graph as a PyTorch module: an fx graph of ATen calls, which runs eagerly, compiles, and becomes TorchScript."""
+"""A decided graph as a PyTorch module: an fx graph of ATen calls, which runs at once, and becomes TorchScript."""
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -16,8 +17,8 @@ TOLD = ("inputs", "outputs", "dtypes", "shapes")
 
 
 def torch_module(graph: Graph, shared: MutableMapping[str, Tensor]) -> fx.GraphModule:
-    """The module of one part. It takes the graph's inputs in order and gives its outputs as a tuple, dtypes and shapes as
-    in the contract; states are written in place, and the results of writes are the states themselves.
+    """The module of one part. It takes the graph's inputs in order and gives its outputs as a tuple, dtypes and shapes
+    as in the contract; states are written in place, and the results of writes are the states themselves.
 
     Constants are buffers, so that `to` moves them; those that `shared` has by their digest are taken from it, and the
     others are put there. Attributes tell the tensors to whom has only the module: `inputs` and `outputs` name them in
@@ -61,10 +62,12 @@ def _describe(module: fx.GraphModule, graph: Graph) -> None:
     """The attributes that tell the tensors."""
     inputs = [(entry.value.name, entry.value.kind, entry.shape) for entry in graph.inputs]
     outputs = [(entry.name, entry.value.kind, entry.shape) for entry in graph.outputs]
-    module.inputs = [name for name, _, _ in inputs]
-    module.outputs = [name for name, _, _ in outputs]
-    module.dtypes = {name: _dtype(graph, kind) for name, kind, _ in (*inputs, *outputs)}
-    module.shapes = {name: _sizes(shape) for name, _, shape in (*inputs, *outputs)}
+    both = (*inputs, *outputs)
+    told: tuple[Any, ...] = (
+        [name for name, _, _ in inputs], [name for name, _, _ in outputs],
+        {name: _dtype(graph, kind) for name, kind, _ in both}, {name: _sizes(shape) for name, _, shape in both})
+    for name, value in zip(TOLD, told, strict=True):
+        setattr(module, name, value)
 
 
 def _dtype(graph: Graph, kind: Kind) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class TorchBackend:
     def _read(self, file: GraphFile) -> Any:
         source = io.BytesIO(file.source) if isinstance(file.source, bytes) else str(file.source)
         try:
-            module = torch.jit.load(source, map_location=self.device)  # type: ignore[no-untyped-call]
+            module = torch.jit.load(source, map_location=self.device)
         except Exception as error:
             raise GraphFileError(
                 f"{file.name} cannot be loaded by PyTorch {torch.__version__} ({reason_of(error)}); install the "
@@ -119,7 +119,7 @@ class TorchBoundGraph:
     def run(self) -> None:
         """Run once on the bound buffers. Raises `EngineError`; the graph can run again afterwards."""
         try:
-            with torch.inference_mode(), torch.jit.optimized_execution(False), threads_of(self._threads):
+            with torch.inference_mode(), plainly(), threads_of(self._threads):
                 keep(self._module(*self._taken), self._given)
         except Exception as error:
             raise EngineError(
@@ -139,6 +139,12 @@ def keep(results: Sequence[Tensor], given: Sequence[Tensor]) -> None:
 def tensors_of(buffers: Mapping[str, Buffer], names: Mapping[str, TensorInfo]) -> list[Tensor]:
     """The tensors of the buffers with these names, in order."""
     return [buffers[name].tensor for name in names]  # type: ignore[attr-defined]
+
+
+def plainly() -> AbstractContextManager[None]:
+    """Modules run as they are written inside: by this thread, and no other."""
+    plain: AbstractContextManager[None] = torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
+    return plain
 
 
 @contextmanager
@@ -163,7 +169,7 @@ def _part(archive: Any, file: GraphFile) -> Any:
         raise GraphFileError(f"{file.name} has no {file.what}; export the checkpoint again.")
     found = {node.kind() for node in nodes(module.inlined_graph)}
     if foreign := sorted(found - KINDS):
-        raise GraphFileError(f"{file.name} uses {foreign[0]!r} in the {file.what}, which no export does; it is refused.")
+        raise GraphFileError(f"{file.name} uses {foreign[0]!r} in the {file.what}, which no export does; export again.")
     return module
 
 

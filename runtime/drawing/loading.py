@@ -36,9 +36,9 @@ def load(
 
     `device` is "cpu" or "cuda"; another device than the one asked for is never used. `backend` is "onnxruntime", which
     runs ONNX files, "torch", which runs archives (its device may also be "cuda:1" and so on), or "auto": the one that
-    runs this file. `threads` is the number of threads that one run of a graph uses. None is every core this process may
-    use, or PyTorch's own setting; no global setting stays changed. Any thread may call the sampler; calls on one sampler
-    wait for each other.
+    runs this file. `threads` is the number of threads that one run of a graph uses (None: every core this process may
+    use, or PyTorch's own setting); no global setting stays changed. Any thread may call the sampler; calls on one
+    sampler wait for each other.
 
     Raises `GraphFileError` (missing, altered, damaged or unsafe file), `ManifestError` or `BackendError`.
     """

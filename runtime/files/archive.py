@@ -38,8 +38,8 @@ _CHUNK = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A checked archive: its name in messages, where an engine may load it from, the text of its manifest, the digest and the bytes of
-    what the manifest's digest is of, and the file's size."""
+    """A checked archive: its name in messages, where an engine may load it from, the text of its manifest, the digest
+    and the number of bytes that the manifest's should be, and the file's size."""
 
     name: str
     source: Path | bytes
@@ -127,7 +127,7 @@ def _text(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, kind: str, name: str)
     try:
         return _bytes(opened, entry, kind).decode()
     except UnicodeDecodeError as error:
-        raise GraphFileError(f"{name}: a {kind} is no text; the archive is damaged: copy or export it again.") from error
+        raise GraphFileError(f"{name}: a {kind} is no text; it is damaged: copy or export it again.") from error
 
 
 def _bytes(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, kind: str) -> bytes:
