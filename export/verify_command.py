@@ -9,15 +9,16 @@ from pixelsnail_infer.export.from_checkpoint import verify_export
 from pixelsnail_infer.export.report import checks_table
 from pixelsnail_infer.export.source.arguments import add_options, given_options
 from pixelsnail_infer.export.source.options import SourceOptions
+from pixelsnail_infer.runtime.commands.options import add_device
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("exported", metavar="OUT.onnx", help="the step file of an export")
+    parser.add_argument("exported", metavar="OUT.onnx", help="the step file of an export, or its archive, OUT.pt")
     parser.add_argument("checkpoint", metavar="CKPT", help="the checkpoint that it was made from")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where the graphs run (default cpu)")
+    add_device(parser, "where the graphs run (default cpu)")
     add_options(parser, SourceOptions)
 
 

@@ -19,6 +19,7 @@ from pixelsnail_infer.export.source.options import ExportOptions, SourceOptions
 from pixelsnail_infer.export.source.source_model import listed, plain_config
 from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime.codecs.codec import read_codec
+from pixelsnail_infer.runtime.files.archive_files import is_archive
 from pixelsnail_infer.runtime.files.graphfile import read_graph
 
 __all__ = ["export_half", "is_codec", "verify_half"]
@@ -26,6 +27,8 @@ __all__ = ["export_half", "is_codec", "verify_half"]
 
 def is_codec(path: str) -> bool:
     """Whether the file is an exported decoder or encoder. Raises `GraphFileError` when it is no whole graph file."""
+    if is_archive(path):
+        return False
     text = read_graph(path).metadata.get(METADATA_KEY)
     return text is not None and kind_of(text) in CODEC_KINDS
 

@@ -18,6 +18,7 @@ from pixelsnail_infer.runtime.files.archive import MANIFEST_ENTRY, read_archive
 
 __all__ = ["TorchArchive", "archive_of", "with_manifest"]
 
+VERSIONS = ("version", ".data/version")  # PyTorch writes one of them
 SELF_MADE = ("version", ".data/")  # entries that PyTorch's writer adds itself
 SOURCES = ".debug_pkl"  # where in the exporter each line was written: of no use elsewhere
 
@@ -71,6 +72,8 @@ def with_manifest(archive: bytes, manifest: str) -> bytes:
     """The archive again, with this manifest, and without the exporter's source lines."""
     reader, buffer = torch._C.PyTorchFileReader(io.BytesIO(archive)), io.BytesIO()
     writer = torch._C.PyTorchFileWriter(buffer)
+    version = next(name for name in VERSIONS if reader.has_record(name))  # it says what the operators mean
+    writer.set_min_version(int(reader.get_record(version)))
     for name in reader.get_all_records():
         if not name.startswith(SELF_MADE) and not name.endswith(SOURCES) and name != MANIFEST_ENTRY:
             held = reader.get_record(name)

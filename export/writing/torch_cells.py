@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["gather", "gather_cells", "sums_before", "write"]
+__all__ = ["gather", "gather_cells", "spread", "sums_before", "write"]
 
 
 def gather(value: Tensor, index: Tensor, axis: int) -> Tensor:
@@ -30,6 +30,16 @@ def gather_cells(value: Tensor, index: Tensor) -> Tensor:
     rest = list(value.shape)[axes + 1:]
     rows = value.reshape([-1] + rest)
     return torch.index_select(rows, 0, cells.reshape(-1)).reshape(list(index.shape)[:-1] + rest)
+
+
+def spread(value: Tensor, sizes: list[int]) -> Tensor:
+    """Broadcast against `sizes`, of which a 1 leaves the value's own size; they are no fewer than its axes."""
+    new = len(sizes) - value.dim()
+    shape: list[int] = []
+    for axis in range(len(sizes)):
+        own = sizes[axis] == 1 and axis >= new
+        shape.append(value.size(axis - new) if own else sizes[axis])
+    return torch.broadcast_to(value, shape)
 
 
 def sums_before(value: Tensor, axis: int) -> Tensor:

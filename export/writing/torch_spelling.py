@@ -16,7 +16,7 @@ from torch import fx
 
 from pixelsnail_infer.export.emission import vocabulary as v
 from pixelsnail_infer.export.emission.graph import Graph, Operation, Value
-from pixelsnail_infer.export.writing.torch_cells import gather, gather_cells, sums_before, write
+from pixelsnail_infer.export.writing.torch_cells import gather, gather_cells, spread, sums_before, write
 
 __all__ = ["BINARY", "DTYPES", "REDUCE", "SPELLINGS", "UNARY", "Calls"]
 
@@ -105,7 +105,7 @@ def _chain(name: str, backwards: bool) -> Callable[[Calls, Any], fx.Node]:
 
 def _expand(w: Calls, op: v.Expand) -> fx.Node:
     lead = [] if op.like is None else [w.size(w[op.like], axis) for axis in range(op.lead)]
-    return w.call(torch.broadcast_to, w[op.value], [*lead, *op.sizes])
+    return w.call(spread if 1 in op.sizes else torch.broadcast_to, w[op.value], [*lead, *op.sizes])
 
 
 def _split(w: Calls, op: v.Split) -> list[fx.Node]:

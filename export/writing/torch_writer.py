@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from pixelsnail_infer.export.emission.graph import Graph, Kind, Shape
+from pixelsnail_infer.export.emission.vocabulary import Write
 from pixelsnail_infer.export.writing.torch_spelling import SPELLINGS, Calls
 
 __all__ = ["plain", "torch_module"]
@@ -18,7 +19,7 @@ TOLD = ("inputs", "outputs", "dtypes", "shapes")
 
 def torch_module(graph: Graph, shared: MutableMapping[str, Tensor]) -> fx.GraphModule:
     """The module of one part. It takes the graph's inputs in order and gives its outputs as a tuple, dtypes and shapes
-    as in the contract; states are written in place, and the results of writes are the states themselves.
+    as in the contract, each contiguous; states are written in place, and the results of writes are the states themselves.
 
     Constants are buffers, so that `to` moves them; those that `shared` has by their digest are taken from it, and the
     others are put there. Attributes tell the tensors to whom has only the module: `inputs` and `outputs` name them in
@@ -31,7 +32,9 @@ def torch_module(graph: Graph, shared: MutableMapping[str, Tensor]) -> fx.GraphM
     for step in graph.steps:
         spelled = SPELLINGS[type(step.operation)](w, step.operation)
         w.nodes.update(zip(step.results, [spelled] if isinstance(spelled, fx.Node) else spelled, strict=True))
-    body.output(tuple(w[output.value] for output in graph.outputs))
+    written = {result for step in graph.steps if isinstance(step.operation, Write) for result in step.results}
+    body.output(tuple(w[output.value] if output.value in written else w.method("contiguous", w[output.value])
+                      for output in graph.outputs))
     body.eliminate_dead_code(is_impure_node=_writes)
     root = torch.nn.Module()
     for digest, name in w.names.items():

@@ -18,6 +18,7 @@ from pixelsnail_infer.runtime.backends.graphs import load_graph
 from pixelsnail_infer.runtime.backends.plans import check_plan
 from pixelsnail_infer.runtime.backends.signature import Signature, Tensors, tensor_bytes
 from pixelsnail_infer.runtime.codecs.inputs import check_codes, check_image
+from pixelsnail_infer.runtime.files.archive_files import is_archive
 from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
 from pixelsnail_infer.runtime.files.model_files import expect_kind
 from pixelsnail_infer.runtime.requests.guard import CallGuard
@@ -171,6 +172,8 @@ def read_codec(source: str | Path | bytes, kinds: tuple[str, ...] = CODEC_KINDS)
     """Read and check a codec's file and its manifest, which must be of one of `kinds`. Loads no engine."""
     if not isinstance(source, (str, Path, bytes, bytearray)):
         raise GraphFileError(f"path_or_bytes is a {type(source).__name__}, expected a path or the file's bytes.")
+    if is_archive(source):
+        raise ManifestError(f"the file is a TorchScript archive, which holds a prior, no {kinds[0]}; use load.")
     file = read_graph(source, kinds[0])
     expect_kind(file, kinds)
     try:

@@ -11,11 +11,13 @@ from typing import TypeVar
 from pixelsnail_infer.commandline import integer
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.messages import shown
+from pixelsnail_infer.runtime.backends import BACKENDS, is_device
 from pixelsnail_infer.runtime.commands.labels import parse_condition, parse_labels
 from pixelsnail_infer.runtime.commands.outputs import parse_output
 
 __all__ = [
-    "add_conditions", "add_engine", "add_grid", "add_model", "add_output", "array_files", "checked", "output", "whole",
+    "add_backend", "add_conditions", "add_device", "add_engine", "add_grid", "add_model", "add_output", "array_files",
+    "checked", "output", "whole",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -23,7 +25,7 @@ T = TypeVar("T")
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The positional `model`."""
-    parser.add_argument("model", metavar="OUT.onnx", help="the step file of an export")
+    parser.add_argument("model", metavar="OUT.onnx", help="the step file of an export, or its archive, OUT.pt")
 
 
 def add_conditions(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +49,25 @@ def add_engine(parser: argparse.ArgumentParser, batch_help: str) -> None:
     """`--max-batch`, `--threads` and `--device`."""
     parser.add_argument("--max-batch", type=whole(1), help=batch_help)
     parser.add_argument("--threads", type=whole(1), help="threads of the engine (default: one per core)")
+    add_device(parser, "never another than this: cpu, cuda, or for archives cuda:1 … (default cpu)")
+
+
+def add_device(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """`--device`."""
+    parser.add_argument("--device", type=checked(_device), default="cpu", help=meaning)
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """`--backend`."""
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="never another than this (default cpu)"
+        "--backend", choices=("auto", *BACKENDS), default="auto", help="the engine (default auto: what runs the file)"
     )
+
+
+def _device(text: str) -> str:
+    if not is_device(text):
+        raise ValueError(f"{shown(text)} is no device, expected cpu, cuda, cuda:1, cuda:2, …")
+    return text
 
 
 def add_output(parser: argparse.ArgumentParser, required: bool = False) -> None:

@@ -12,6 +12,7 @@ from pixelsnail_infer.manifest import METADATA_KEY, Manifest
 from pixelsnail_infer.runtime.codecs.codec import read_codec
 from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
 from pixelsnail_infer.runtime.drawing.states import state_bytes
+from pixelsnail_infer.runtime.files.archive_files import ArchiveFiles, is_archive
 from pixelsnail_infer.runtime.files.graphfile import read_graph
 from pixelsnail_infer.runtime.files.model_files import ModelFiles, expect_kind
 from pixelsnail_infer.runtime.requests.conditions import describe
@@ -22,6 +23,9 @@ def describe_files(path: str | Path, *, json: bool = False) -> tuple[str, bool]:
 
     With `json` the text is the manifest's JSON and the other files are not looked at.
     """
+    if is_archive(path):
+        archive = ArchiveFiles(path)
+        return (archive.manifest.to_json() if json else "\n".join(_archive(archive))), True
     read = read_graph(path)
     expect_kind(read, ("prior", *CODEC_KINDS))
     if kind_of(read.metadata[METADATA_KEY]) in CODEC_KINDS:
@@ -41,6 +45,13 @@ def describe_files(path: str | Path, *, json: bool = False) -> tuple[str, bool]:
             intact = False
             lines.append(f"  {error}")
     return "\n".join(lines), intact
+
+
+def _archive(archive: ArchiveFiles) -> Iterator[str]:
+    manifest, file = archive.manifest, archive.open("step")
+    yield from (*_model(manifest), *_states(manifest), "files")
+    parts = ", ".join(("step", *manifest.parts))
+    yield f"  {Path(file.name).name}  {_size(file.size)}, intact: an archive of {parts}"
 
 
 def _codec(manifest: CodecManifest, size: int) -> Iterator[str]:

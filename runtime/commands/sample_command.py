@@ -19,6 +19,7 @@ from pixelsnail_infer.runtime.commands.drawn import (
 from pixelsnail_infer.runtime.commands.images import require_pillow
 from pixelsnail_infer.runtime.commands.labels import read_conditions
 from pixelsnail_infer.runtime.commands.options import (
+    add_backend,
     add_conditions,
     add_engine,
     add_grid,
@@ -62,6 +63,7 @@ def add_sample(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--known-mask", metavar="FILE.npy", help="bool [H, W] or [n, H, W]: where --known counts")
     add_grid(parser)
     add_engine(parser, f"images drawn together (default {DEFAULT_MAX_BATCH})")
+    add_backend(parser)
     add_output(parser, required=True)
     parser.set_defaults(run=run_sample, fail=parser.error)
 
@@ -76,7 +78,7 @@ def run_sample(args: argparse.Namespace) -> int:
         require_pillow()
     known = None if args.known is None else load_array(args.known, "--known")
     mask = None if args.known_mask is None else load_array(args.known_mask, "--known-mask")
-    with load(args.model, device=args.device, threads=args.threads) as sampler:
+    with load(args.model, device=args.device, backend=args.backend, threads=args.threads) as sampler:
         manifest = sampler.manifest
         check_images_fit(n, request_bytes(manifest))
         check_picture(args, n, manifest.shape)

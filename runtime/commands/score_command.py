@@ -19,7 +19,7 @@ from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.runtime.commands.labels import read_conditions
-from pixelsnail_infer.runtime.commands.options import add_conditions, add_engine, add_model, array_files, output
+from pixelsnail_infer.runtime.commands.options import add_backend, add_conditions, add_engine, add_model, array_files, output
 from pixelsnail_infer.runtime.commands.pictures import WrongSizeError, read_picture
 from pixelsnail_infer.runtime.commands.progress import ProgressBar
 from pixelsnail_infer.runtime.drawing.loading import load
@@ -56,6 +56,7 @@ def add_score(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("images", metavar="FILE", nargs="+", help=".npy of codes or images, or .png")
     add_conditions(parser)
     add_engine(parser, f"images scored together (default {SCORE_BATCH})")
+    add_backend(parser)
     parser.add_argument("--csv", metavar="FILE.csv", type=output(".csv", dash=True), help="a row per image; - prints")
     parser.add_argument("-o", "--output", type=output(".npy"), help="natural-log probabilities, float32 [n, H, W]")
     parser.set_defaults(run=run_score)
@@ -66,7 +67,7 @@ def run_score(args: argparse.Namespace) -> int:
     printed = args.csv == Path("-")
     files = [path for path in (None if printed else args.csv, args.output) if path is not None]
     check_targets(files, [args.model, *args.images, *array_files(args)])
-    with load(args.model, device=args.device, threads=args.threads) as sampler:
+    with load(args.model, device=args.device, backend=args.backend, threads=args.threads) as sampler:
         manifest = sampler.manifest
         sets = [_read_images(manifest, path) for path in args.images]
         images = np.concatenate(sets)

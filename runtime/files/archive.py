@@ -28,7 +28,7 @@ __all__ = ["MAGIC", "MANIFEST_ENTRY", "Archive", "is_archive", "read_archive"]
 MAGIC = b"PK\x03\x04"
 MANIFEST_ENTRY = "extra/pixelsnail_infer.manifest"
 _PROGRAM = re.compile(r"code/__torch__/((?:\w+/)*\w+)\.py", re.ASCII)
-_OTHER = re.compile(r"data/\d+|data\.pkl|constants\.pkl|version|byteorder|\.data/serialization_id", re.ASCII)
+_OTHER = re.compile(r"data/\d+|data\.pkl|constants\.pkl|version|\.data/version|byteorder|\.data/serialization_id", re.ASCII)
 _NOT_DIGESTED = (MANIFEST_ENTRY, ".data/serialization_id")  # the second PyTorch makes of all entries
 _NO_CONSTANTS = b"\x80\x02)."  # an empty tuple: tensors lie in the modules
 _MOST_ENTRIES = 1 << 16
@@ -78,8 +78,6 @@ def _read(handle: BinaryIO, name: str, source: Path | bytes, size: int, stamp: t
     try:
         with zipfile.ZipFile(handle) as opened:
             entries = _entries(opened, name, size)
-            if MANIFEST_ENTRY not in entries:
-                raise GraphFileError(f"{name} has no manifest, so pixelsnail-infer did not write it; export again.")
             manifest = _text(opened, entries[MANIFEST_ENTRY], "manifest", name)
             _check_programs(opened, entries, name)
             return Archive(name, source, manifest, *_digest(opened, entries), size, stamp)
@@ -95,6 +93,8 @@ def _entries(opened: zipfile.ZipFile, name: str, size: int) -> dict[str, zipfile
     listed = opened.infolist()
     if len(listed) > _MOST_ENTRIES or opened.comment or sum(entry.file_size for entry in listed) > size:
         raise ValueError("it holds more than it can")
+    if not any(entry.filename.partition("/")[2] == MANIFEST_ENTRY for entry in listed):
+        raise GraphFileError(f"{name} has no manifest, so pixelsnail-infer did not write it; export a checkpoint.")
     folders = {entry.filename.split("/")[0] for entry in listed}
     for entry in listed:
         known = entry.filename.partition("/")[2]

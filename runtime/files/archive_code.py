@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 __all__ = ["KINDS", "OPERATORS", "check_code"]
 
 OPERATORS = frozenset({
-    "abs", "add", "addmm", "amax", "arange", "argmax", "broadcast_to", "cat", "clamp", "clone", "constant_pad_nd",
-    "conv2d", "cumsum", "dim", "div", "elu", "eq", "exp", "expand", "gather", "ge", "gelu", "gt", "index_copy_",
-    "index_select", "isnan", "le", "leaky_relu", "list", "log", "log_softmax", "logical_and", "logical_not",
+    "abs", "add", "addmm", "amax", "append", "arange", "argmax", "broadcast_to", "cat", "clamp", "clone", "constant_pad_nd",
+    "contiguous",    "conv2d", "cumsum", "dim", "div", "elu", "eq", "exp", "expand", "gather", "ge", "gelu", "gt", "index_copy_",
+    "index_select", "isnan", "le", "leaky_relu", "len", "list", "log", "log_softmax", "logical_and", "logical_not",
     "logical_or", "lt", "matmul", "maximum", "mean", "minimum", "mul", "narrow", "neg", "permute", "pow", "reciprocal",
     "relu", "remainder", "reshape", "round", "select", "sigmoid", "size", "slice", "softmax", "softplus", "sort",
     "split_with_sizes", "sqrt", "squeeze", "sub", "sum", "tanh", "to", "unsqueeze", "view", "where", "zeros_like",

@@ -19,6 +19,7 @@ from pixelsnail_infer.manifest import METADATA_KEY, Manifest
 from pixelsnail_infer.runtime.codecs.codec import Decoder, Encoder, load_decoder, load_encoder
 from pixelsnail_infer.runtime.drawing.loading import load
 from pixelsnail_infer.runtime.drawing.sampler import Progress, Sampler
+from pixelsnail_infer.runtime.files.archive_files import is_archive
 from pixelsnail_infer.runtime.files.graphfile import read_graph
 from pixelsnail_infer.runtime.files.model_files import expect_kind
 from pixelsnail_infer.runtime.pipeline.generation import Generation, OnStageRow, Work, codec_weight
@@ -228,9 +229,7 @@ def load_pipeline(
     loaded: list[Sampler | Decoder] = []
     with ExitStack() as opened:
         for path in paths:
-            file = read_graph(path)
-            expect_kind(file, ("prior", "decoder"))
-            prior = kind_of(file.metadata[METADATA_KEY]) == "prior"
+            prior = is_archive(path) or _is_prior(path)
             stage: Sampler | Decoder = (load if prior else load_decoder)(path, device=device, threads=threads)
             opened.callback(stage.close)
             loaded.append(stage)
@@ -240,6 +239,12 @@ def load_pipeline(
         pipeline = Pipeline(loaded, encodes, links=links, owns=True)
         opened.pop_all()
     return pipeline
+
+
+def _is_prior(path: str | Path) -> bool:
+    file = read_graph(path)
+    expect_kind(file, ("prior", "decoder"))
+    return kind_of(file.metadata[METADATA_KEY]) == "prior"
 
 
 def _decoder_of(stages: Sequence[Any]) -> Decoder | None:

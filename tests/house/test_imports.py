@@ -13,7 +13,9 @@ from .tree import PACKAGE, PARTS, ROOT, imports, python_files, source_files, wit
 EXPORT, RUNTIME = (f"{PACKAGE}.{part}" for part in PARTS)
 MODELS, CHECKPOINTS = f"{PACKAGE}.models", f"{PACKAGE}.checkpoints"
 COMMAND_ROOT = Path(PACKAGE, "__main__.py")  # the one exception: imports what a command needs, when it runs
-TORCH_BACKEND = Path("runtime", "backends", "torchscript.py")
+TORCH_BACKEND = [Path("runtime", "backends", name) for name in ("torch_cpu.py", "torch_cuda.py")]
+TORCH_DOOR = Path("runtime", "backends", "__init__.py")  # imports the backend that is asked for, when it is
+TORCH_MODULES = tuple(f"{RUNTIME}.backends.{path.stem}" for path in TORCH_BACKEND)
 TORCH_FOLDERS = (("export",), (PACKAGE, "models"), (PACKAGE, "checkpoints"))
 ONNX_PLACES = (("export", "writing"), ("export", "codecs"), ("export", "exporting.py"))  # the last for its version
 DECIDING = (("export", "analysis"), ("export", "emission"))
@@ -25,7 +27,7 @@ def zone(path: Path) -> str:
 
 
 def may_use_torch(path: Path) -> bool:
-    return path == TORCH_BACKEND or any(path.parts[: len(folder)] == folder for folder in TORCH_FOLDERS)
+    return path in TORCH_BACKEND or any(path.parts[: len(folder)] == folder for folder in TORCH_FOLDERS)
 
 
 def forbidden(path: Path, name: str, eager: bool) -> str | None:
@@ -43,6 +45,10 @@ def forbidden(path: Path, name: str, eager: bool) -> str | None:
         return "only what writes ONNX knows ONNX"
     if path.parts[:2] in DECIDING and within(name, f"{EXPORT}.writing"):
         return "graphs are decided without knowing how they are written"
+    if any(within(name, module) for module in TORCH_MODULES) and path not in TORCH_BACKEND and (eager or path != TORCH_DOOR):
+        return "only an engine that is asked for may load torch"
+    if zone(path) == "runtime" and path in TORCH_BACKEND and within(name, "onnx"):
+        return "only what writes ONNX knows ONNX"
     if not may_use_torch(path) and any(within(name, module) for module in (MODELS, CHECKPOINTS, *TORCH_SIDE)):
         return "only the exporter, models and checkpoints are on torch's side"
     return None
@@ -83,6 +89,10 @@ def test_nothing_else_imports_the_top_level_folders(folder: str) -> None:
         ("runtime/sampler.py", "from ..export import cli"),
         ("runtime/sampler.py", "from ..models import prior"),
         ("runtime/backends/ort.py", "from ...export.cli import main"),
+        ("runtime/backends/onnxruntime_cpu.py", "import torch"),
+        ("runtime/backends/torch_cpu.py", "import onnx"),
+        ("runtime/drawing/loading.py", "from ..backends import torch_cpu"),
+        ("runtime/backends/__init__.py", "from .torch_cpu import TorchBackend"),
         ("runtime/cli.py", "def f():\n    import onnx.helper"),
         ("export/trace.py", "from export.graph import Graph"),
     ],
@@ -97,6 +107,8 @@ def test_a_wrong_import_is_seen(path: str, source: str) -> None:
         ("pixelsnail_infer/__main__.py", "def f():\n    import torch\n    from .export import cli"),
         ("pixelsnail_infer/models/prior.py", "import torch"),
         ("runtime/sampler.py", "from ..noise import gumbel\nfrom .session import Session"),
+        ("runtime/backends/torch_cpu.py", "import torch"),
+        ("runtime/backends/__init__.py", "def f():\n    from .torch_cpu import TorchBackend"),
         ("export/verify.py", "import torch\nfrom ..runtime import load\nfrom ..models import prior"),
     ],
 )

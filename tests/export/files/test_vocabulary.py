@@ -19,7 +19,7 @@ from pixelsnail_infer.export.emission.builder import GraphBuilder
 from pixelsnail_infer.export.emission.graph import Graph, Operation, Value
 from pixelsnail_infer.export.evaluation.torch_ops import MAPS
 from pixelsnail_infer.export.plans import TEST_PLAN
-from pixelsnail_infer.export.writing import onnx_spelling
+from pixelsnail_infer.export.writing import onnx_spelling, torch_spelling
 from pixelsnail_infer.export.writing.onnx_writer import write_onnx
 
 from ..gate import compiled
@@ -32,6 +32,7 @@ Table = dict[Any, Callable[..., Any]]
 
 NAMES = (v.OPERATIONS, get_args(v.UnaryFn), get_args(v.BinaryFn), get_args(v.ReduceFn))
 ONNX = (onnx_spelling.SPELLINGS, onnx_spelling.UNARY, onnx_spelling.BINARY, onnx_spelling.REDUCE)
+TORCH = (torch_spelling.SPELLINGS, torch_spelling.UNARY, torch_spelling.BINARY, torch_spelling.REDUCE)
 EAGER: tuple[Table, ...] = (eager.HANDLERS, eager.UNARY, eager.BINARY, eager.REDUCE)
 # Networks that have all of it between them.
 SHOW_ALL = ("condition_read_at_offsets", "rgb_rounded", "layer_norm_by_hand", "strict_nan_to_zero", "activation_abs",
@@ -44,7 +45,7 @@ def test_the_list_of_operations_is_the_file() -> None:
     assert kinds - {Operation} == set(v.OPERATIONS)
 
 
-@pytest.mark.parametrize("tables", [ONNX, EAGER], ids=["onnx", "eager"])
+@pytest.mark.parametrize("tables", [ONNX, TORCH, EAGER], ids=["onnx", "torch", "eager"])
 def test_every_writer_has_every_operation_and_no_other(tables: tuple[dict[Any, Any], ...]) -> None:
     assert [set(table) for table in tables] == [set(names) for names in NAMES]
 
