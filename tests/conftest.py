@@ -37,3 +37,13 @@ def digits_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     assert main([str(DIGITS), str(step)]) == 0
     siblings = {path.name.split(".")[1]: path for path in step.parent.glob("digits.*.onnx")}
     return {"step": step, **siblings}
+
+
+@pytest.fixture(scope="session")
+def digits_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that `export-model examples/digits.pt --format torchscript` writes; read only."""
+    from pixelsnail_infer.export.cli import main
+
+    path = tmp_path_factory.mktemp("digits") / "digits.pt"
+    assert main([str(DIGITS), str(path), "--format", "torchscript"]) == 0
+    return path

@@ -72,7 +72,7 @@ def with_manifest(archive: bytes, manifest: str) -> bytes:
     """The archive again, with this manifest, and without the exporter's source lines."""
     reader, buffer = torch._C.PyTorchFileReader(io.BytesIO(archive)), io.BytesIO()
     writer = torch._C.PyTorchFileWriter(buffer)
-    version = next(name for name in VERSIONS if reader.has_record(name))  # it says what the operators mean
+    version = next(name for name in VERSIONS if name in reader.get_all_records())  # it says what the operators mean
     writer.set_min_version(int(reader.get_record(version)))
     for name in reader.get_all_records():
         if not name.startswith(SELF_MADE) and not name.endswith(SOURCES) and name != MANIFEST_ENTRY:

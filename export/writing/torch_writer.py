@@ -19,7 +19,8 @@ TOLD = ("inputs", "outputs", "dtypes", "shapes")
 
 def torch_module(graph: Graph, shared: MutableMapping[str, Tensor]) -> fx.GraphModule:
     """The module of one part. It takes the graph's inputs in order and gives its outputs as a tuple, dtypes and shapes
-    as in the contract, each contiguous; states are written in place, and the results of writes are the states themselves.
+    as in the contract, each contiguous; states are written in place, and the results of writes are the states
+    themselves.
 
     Constants are buffers, so that `to` moves them; those that `shared` has by their digest are taken from it, and the
     others are put there. Attributes tell the tensors to whom has only the module: `inputs` and `outputs` name them in

@@ -19,7 +19,14 @@ from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.runtime.commands.labels import read_conditions
-from pixelsnail_infer.runtime.commands.options import add_backend, add_conditions, add_engine, add_model, array_files, output
+from pixelsnail_infer.runtime.commands.options import (
+    add_backend,
+    add_conditions,
+    add_engine,
+    add_model,
+    array_files,
+    output,
+)
 from pixelsnail_infer.runtime.commands.pictures import WrongSizeError, read_picture
 from pixelsnail_infer.runtime.commands.progress import ProgressBar
 from pixelsnail_infer.runtime.drawing.loading import load

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping
 __all__ = ["KINDS", "OPERATORS", "check_code"]
 
 OPERATORS = frozenset({
-    "abs", "add", "addmm", "amax", "append", "arange", "argmax", "broadcast_to", "cat", "clamp", "clone", "constant_pad_nd",
-    "contiguous",    "conv2d", "cumsum", "dim", "div", "elu", "eq", "exp", "expand", "gather", "ge", "gelu", "gt", "index_copy_",
-    "index_select", "isnan", "le", "leaky_relu", "len", "list", "log", "log_softmax", "logical_and", "logical_not",
-    "logical_or", "lt", "matmul", "maximum", "mean", "minimum", "mul", "narrow", "neg", "permute", "pow", "reciprocal",
-    "relu", "remainder", "reshape", "round", "select", "sigmoid", "size", "slice", "softmax", "softplus", "sort",
-    "split_with_sizes", "sqrt", "squeeze", "sub", "sum", "tanh", "to", "unsqueeze", "view", "where", "zeros_like",
+    "abs", "add", "addmm", "amax", "append", "arange", "argmax", "broadcast_to", "cat", "clamp", "clone",
+    "constant_pad_nd", "contiguous", "conv2d", "cumsum", "dim", "div", "elu", "eq", "exp", "expand", "gather", "ge",
+    "gelu", "gt", "index_copy_", "index_select", "isnan", "le", "leaky_relu", "len", "list", "log", "log_softmax",
+    "logical_and", "logical_not", "logical_or", "lt", "matmul", "maximum", "mean", "minimum", "mul", "narrow",
+    "neg", "permute", "pow", "reciprocal", "relu", "remainder", "reshape", "round", "select", "sigmoid", "size",
+    "slice", "softmax", "softplus", "sort", "split_with_sizes", "sqrt", "squeeze", "sub", "sum", "tanh", "to",
+    "unsqueeze", "view", "where", "zeros_like",
 })  # fmt: skip
 """Of `torch`: what the exporter's spellings become."""
 
@@ -63,7 +64,7 @@ def _parsed(text: str) -> ast.Module:
         raise ValueError("cannot be read") from error
     for node in ast.walk(tree):
         if not isinstance(node, _NODES):
-            raise ValueError(f"has a {type(node).__name__}")
+            raise ValueError(f"uses the syntax {type(node).__name__}")
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and not _STRINGS.fullmatch(node.value):
             raise ValueError(f"has the string {node.value[:80]!r}")
     return tree

@@ -45,7 +45,8 @@ def forbidden(path: Path, name: str, eager: bool) -> str | None:
         return "only what writes ONNX knows ONNX"
     if path.parts[:2] in DECIDING and within(name, f"{EXPORT}.writing"):
         return "graphs are decided without knowing how they are written"
-    if any(within(name, module) for module in TORCH_MODULES) and path not in TORCH_BACKEND and (eager or path != TORCH_DOOR):
+    late = path in TORCH_BACKEND or (path == TORCH_DOOR and not eager)
+    if any(within(name, module) for module in TORCH_MODULES) and not late:
         return "only an engine that is asked for may load torch"
     if zone(path) == "runtime" and path in TORCH_BACKEND and within(name, "onnx"):
         return "only what writes ONNX knows ONNX"
