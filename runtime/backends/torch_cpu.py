@@ -30,6 +30,7 @@ class TorchBackend:
     """
 
     device = "cpu"
+    place = torch.device("cpu")
     plans: tuple[Plan, ...] = (DEFAULT_PLAN,)
 
     def __init__(self, threads: int | None = None) -> None:
@@ -58,7 +59,7 @@ class TorchBackend:
     def _read(self, file: GraphFile) -> Any:
         source = io.BytesIO(file.source) if isinstance(file.source, bytes) else str(file.source)
         try:
-            module = torch.jit.load(source, map_location=self.device)
+            module = torch.jit.load(source, map_location=self.place)
         except Exception as error:
             raise GraphFileError(
                 f"{file.name} cannot be loaded by PyTorch {torch.__version__} ({reason_of(error)}); install the "
@@ -123,8 +124,13 @@ class TorchBoundGraph:
                 keep(self._module(*self._taken), self._given)
         except Exception as error:
             raise EngineError(
-                f"{self._where} ({reason_of(error)}). This call gave nothing; the next one starts afresh."
+                f"{self._where} ({last_of(error)}). This call gave nothing; the next one starts afresh."
             ) from error
+
+
+def last_of(error: Exception) -> str:
+    """The last line, which says what went wrong; TorchScript puts a trace of its program before it."""
+    return reason_of(Exception((str(error).strip().splitlines() or [type(error).__name__])[-1]))
 
 
 def keep(results: Sequence[Tensor], given: Sequence[Tensor]) -> None:

@@ -14,9 +14,16 @@ from typing import Any, Protocol
 import torch
 
 from pixelsnail_infer.errors import BackendError, EngineError
-from pixelsnail_infer.runtime.backends.host import reason_of
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph
-from pixelsnail_infer.runtime.backends.torch_cpu import DTYPES, TorchBackend, TorchGraph, keep, plainly, tensors_of
+from pixelsnail_infer.runtime.backends.torch_cpu import (
+    DTYPES,
+    TorchBackend,
+    TorchGraph,
+    keep,
+    last_of,
+    plainly,
+    tensors_of,
+)
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
 WARM_UPS = 2  # runs before a capture, in which libraries choose kernels and allocate
@@ -69,6 +76,7 @@ class TorchCudaBackend(TorchBackend):
         super().__init__(threads)
         self.device = device
         self._queue = queue or CudaQueue(_gpu(device))
+        self.place = self._queue.place
 
     def _graph(self, module: Any, file: GraphFile) -> Graph:
         return CudaTorchGraph(module, file, self.threads, self._queue)
@@ -154,7 +162,7 @@ def _told(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise EngineError(f"{where} failed ({reason_of(error)}); load the model again.") from error
+        raise EngineError(f"{where} failed ({last_of(error)}); load the model again.") from error
 
 
 def _gpu(device: str) -> torch.device:
