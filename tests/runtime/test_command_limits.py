@@ -56,7 +56,7 @@ NUMBERS = [
     ("--label", "0-999999999", "than 100,000 labels"), ("--label", "0-99999," * 9 + "0", "than 100,000 labels"),
     ("--label", DIGITS, "is not a list of labels"), ("--label", LONG, "is not a list"), ("--label", "", "not a list"),
     ("--label", "\x1b[31m\n", "is not a list of labels"), ("--condition", "\x1b\n=1", "is not a condition of this"),
-    ("--condition", "a" * 9999 + "=1", "is not a condition of this"), ("--device", LONG, "invalid choice"),
+    ("--condition", "a" * 9999 + "=1", "is not a condition of this"), ("--device", LONG, "is no device, expected cpu"),
     ("-o", "", "should end in"), ("-o", "/" + "n" * 300 + ".png", "name too long"), ("-o", LONG + ".png", "too long"),
     ("-o", "no\n\x1b/a.png", "there is no folder"), ("-o", "no\udcff/a.png", "there is no folder"),
 ]  # fmt: skip

@@ -128,4 +128,5 @@ def test_the_exporter_as_a_module(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stdout == ""
     prog = "python -m pixelsnail_infer.export"
-    assert done.stderr == f"{prog}: OUT.onnx is 'out.txt'; its name must end in .onnx\nTry '{prog} --help'.\n"
+    wrong = f"{prog}: the file to write is 'out.txt'; in the format onnx its name must end in .onnx."
+    assert done.stderr == f"{wrong}\nTry '{prog} --help'.\n"

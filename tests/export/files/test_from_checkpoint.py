@@ -179,7 +179,7 @@ def test_refusals(options: dict[str, Any], says: str, tmp_path: Path, capsys: Ca
 
 
 def test_more_refusals(tmp_path: Path) -> None:
-    with pytest.raises(PixelsnailError, match="'out.pt'; its name must end in .onnx"):
+    with pytest.raises(PixelsnailError, match="'out.pt'; in the format onnx its name must end in .onnx, or ask"):
         export_checkpoint(DIGITS, "out.pt")
     with pytest.raises(RequestError, match="'schedule' is no option of verify_export"):
         verify_export(tmp_path / "out.onnx", DIGITS, schedule="raster")
