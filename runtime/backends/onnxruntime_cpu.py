@@ -108,9 +108,8 @@ class OrtGraph:
                 binding.bind_ortvalue_output(name, outputs[name].value)  # type: ignore[attr-defined]
         except Exception as error:
             raise EngineError(f"{self._where}, as its buffers were bound ({reason_of(error)}).") from error
-        options = ort.RunOptions()
-        if not any(f"{name}.out" in self.outputs for name in self.inputs):
-            options.log_severity_level = 4  # what fails is raised, and need not be printed, too
+        # A graph with states may warn that one is not written in place; and it runs at every pixel, without options.
+        options = None if any(f"{name}.out" in self.outputs for name in self.inputs) else _silent()
         return OrtBoundGraph(self._session, binding, options, self._where)
 
 
@@ -120,11 +119,11 @@ class OrtBoundGraph:
     __slots__ = ("_binding", "_options", "_run", "_where")
 
     def __init__(
-        self, session: ort.InferenceSession, binding: ort.IOBinding, options: ort.RunOptions, where: str
+        self, session: ort.InferenceSession, binding: ort.IOBinding, options: ort.RunOptions | None, where: str
     ) -> None:
         self._binding = binding
         self._run = session.run_with_iobinding
-        self._options = options  # a graph with states may warn that one is not written in place
+        self._options = options
         self._where = where
 
     def run(self) -> None:
@@ -135,6 +134,14 @@ class OrtBoundGraph:
             raise EngineError(
                 f"{self._where} ({reason_of(error)}). This call gave nothing; the next one starts afresh."
             ) from error
+
+
+def _silent() -> ort.RunOptions:
+    """Options of a run whose failure is raised, and need not be printed, too."""
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    options.add_run_config_entry("gpu_graph_id", "0")  # the default; to look for it in vain takes 30 microseconds
+    return options
 
 
 def _info(item: Any, name: str) -> TensorInfo:

@@ -157,3 +157,10 @@ def test_the_engine_prints_nothing_besides(faulty: Sampler, capfd: pytest.Captur
     with pytest.raises(GraphFileError, match="cannot be loaded by ONNX Runtime"):
         CpuBackend(1).load(read_graph(broken))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_graph_that_runs_at_every_pixel_runs_without_options(faulty: Sampler) -> None:
+    """ONNX Runtime's Python looks into run options at every run, which takes as long as some nodes."""
+    batch = faulty._work.batch_of(1)
+    step: Any = batch.bound("step")
+    assert step._options is None
