@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 import traceback
@@ -12,11 +11,10 @@ from collections.abc import Sequence
 from pixelsnail_infer import __version__
 from pixelsnail_infer.commandline import ArgumentParser, run_command
 from pixelsnail_infer.errors import PixelsnailError
-from pixelsnail_infer.export.from_checkpoint import export_checkpoint
+from pixelsnail_infer.export.from_checkpoint import check_output, export_checkpoint
 from pixelsnail_infer.export.report import report
 from pixelsnail_infer.export.source.arguments import add_options, given_options
 from pixelsnail_infer.export.source.options import ExportOptions
-from pixelsnail_infer.export.writing.formats import check_name
 
 __all__ = ["main"]
 
@@ -60,11 +58,9 @@ def _run(argv: Sequence[str] | None, prog: str) -> int:
     add_options(parser, ExportOptions)
     args = parser.parse_args(argv)
     try:
-        check_name(args.output, args.format)
+        check_output(args.checkpoint, args.output, args.format)
     except PixelsnailError as error:
         parser.error(str(error))
-    if _same_file(args.checkpoint, args.output):
-        parser.error("OUT.onnx is the checkpoint itself; give another name")
     try:
         _export(args)
         return 0
@@ -72,13 +68,6 @@ def _run(argv: Sequence[str] | None, prog: str) -> int:
         if args.traceback:
             traceback.print_exception(error)
         raise
-
-
-def _same_file(one: str, other: str) -> bool:
-    try:
-        return os.path.samefile(one, other)
-    except (OSError, ValueError):  # one of them is not there
-        return False
 
 
 def _export(args: argparse.Namespace) -> None:

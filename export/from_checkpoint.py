@@ -30,7 +30,7 @@ from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, check_name
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime import Sampler, load
 
-__all__ = ["export_checkpoint", "verify_export"]
+__all__ = ["check_output", "export_checkpoint", "verify_export"]
 
 FilePath = str | os.PathLike[str]
 Hear = Callable[[str], None]
@@ -47,10 +47,10 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
 
     The model is recognised from the checkpoint's tensors, or it is a `model` of your own. `output`, whose name ends in
     .onnx, is the step file, and its siblings lie beside it; of a VQ-VAE or a VQ first stage, and in the format
-    torchscript, where it ends in .pt, it is the one file. `found`
-    hears, line by line and before the work begins, what was recognised and what of it is assumed; `say` hears what is
-    going on. Nothing is left behind when anything fails. The checkpoint is loaded without running anything that it
-    says, unless `unsafe_pickle` asks for it; the file of `model` is run.
+    torchscript, where it ends in .pt, it is the one file. `found` hears, line by line and before the work begins, what
+    was recognised and what of it is assumed; `say` hears what is going on. Nothing is left behind when anything fails.
+    The checkpoint is loaded without running anything that it says, unless `unsafe_pickle` asks for it; the file of
+    `model` is run. It is never written over.
 
     Raises `RequestError` for an option that is unknown or cannot be read, `CheckpointError`, what `export_model` and
     `export_codec` raise, and `PixelsnailError` for an option that has no meaning for the model.
@@ -59,7 +59,7 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
     may be given as there, as text; `condition` also as a dict, `{"label": "class:10"}`.
     """
     asked = read_options(ExportOptions, options, "export_checkpoint")
-    check_name(os.fsdecode(output), asked.format)
+    check_output(path, output, asked.format)
     say(f"reading {os.fsdecode(path)}")
     if asked.model is not None:
         with own_model(path, asked) as source:
@@ -71,6 +71,18 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
             raise PixelsnailError(f"decoders and encoders are written as {DEFAULT_FORMAT} only; leave out --format.")
         return export_half(checkpoint, output, asked, say, found)
     return _export(recognised_model(checkpoint, asked.round), output, asked, say, found)
+
+
+def check_output(path: FilePath, output: FilePath, name: str) -> None:
+    """Raise `PixelsnailError` unless an export of the checkpoint `path` in the format `name` may be called `output`: by
+    its ending, and because it is another file."""
+    check_name(os.fsdecode(output), name)
+    try:
+        same = os.path.samefile(path, output)
+    except (OSError, ValueError):  # one of them is not there
+        same = False
+    if same:
+        raise PixelsnailError(f"the file to write is {os.fsdecode(output)!r}, the checkpoint itself; name another.")
 
 
 def _export(source: SourceModel, output: FilePath, options: ExportOptions, say: Hear, found: Hear

@@ -54,8 +54,8 @@ def format_of(name: str) -> Format:
 
 def check_name(output: str, name: str) -> None:
     """Raise `PixelsnailError` unless the file's name ends as its format's do."""
-    if not output.endswith(suffix := format_of(name).suffix):
-        other = [f"--format {one}" for one, made in FORMATS.items() if output.endswith(made.suffix)]
+    if (found := Path(output).suffix) != (suffix := format_of(name).suffix):
+        other = [f"--format {one}" for one, made in FORMATS.items() if found == made.suffix]
         advice = f", or ask for {other[0]}" if other else ""
         raise PixelsnailError(f"the file to write is {output!r}; in the format {name} its name must end in {suffix}"
                               f"{advice}.")

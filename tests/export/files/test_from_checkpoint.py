@@ -236,3 +236,22 @@ def test_verify_only_prints(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tm
     plain = {place.name: place.default for place in fields(SourceOptions)}
     assert calls == [("a.onnx", "a.pt", "cuda", {**plain, "no_ema": True})]
     assert capsys.readouterr().out.startswith("verification against PyTorch\n")
+
+
+@pytest.mark.parametrize("name", ["own.pt", "link.pt"])
+def test_a_checkpoint_is_never_written_over(name: str, tmp_path: Path, capsys: Capture) -> None:
+    own = tmp_path / "own.pt"
+    own.write_bytes(DIGITS.read_bytes())
+    (tmp_path / "link.pt").symlink_to(own)
+    with pytest.raises(PixelsnailError, match="the checkpoint itself"):
+        export_checkpoint(own, tmp_path / name, format="torchscript")
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([str(own), str(tmp_path / name), "--format", "torchscript"])
+    assert "the checkpoint itself" in capsys.readouterr().err and own.read_bytes() == DIGITS.read_bytes()
+
+
+@pytest.mark.parametrize("name, format", [(".onnx", "onnx"), ("out.pt", "onnx"), ("out.onnx", "torchscript")])
+def test_a_name_that_the_format_does_not_have(name: str, format: str, tmp_path: Path) -> None:
+    with pytest.raises(PixelsnailError, match=f"in the format {format} its name must end in"):
+        export_checkpoint(DIGITS, tmp_path / name, format=format)
+    assert list(tmp_path.iterdir()) == []
