@@ -182,6 +182,7 @@ def test_what_fits_is_asked_of_the_memory_that_is_there(
         manifest, images_of_3 = sampler.manifest, np.zeros((3, 4, 5), int)
         per_image = memory.request_bytes(manifest)
         assert per_image == 4 * 5 * (8 + 8 + 1) + 40
+        monkeypatch.setattr(memory, "_LITTLE", 0)
         monkeypatch.setattr(memory, "available_bytes", lambda: 3 * per_image)
         with pytest.raises(RequestError, match="n is 4; that many images would take 1.5 KiB of memory, and 1.1 KiB"):
             sampler.sample(4, label=0)
@@ -214,6 +215,7 @@ def test_a_pipeline_asks_for_all_its_stages_first(chain: dict[str, Path], monkey
     with load_pipeline([chain["top"], chain["bottom"]]) as pipeline:
         growth = sum(prior.batch_growth(2) for prior in pipeline._priors)
         single = max(prior.batch_growth(2) for prior in pipeline._priors)
+        monkeypatch.setattr(memory, "_LITTLE", 0)
         monkeypatch.setattr(memory, "available_bytes", lambda: growth - 1)
         with pytest.raises(RequestError, match="A batch of 2 images would take"):
             pipeline.generate(2, label=0)
