@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["gather", "gather_cells", "spread", "sums_before", "write"]
+__all__ = ["gather", "gather_cells", "places", "spread", "sums_before", "write"]
 
 
 def gather(value: Tensor, index: Tensor, axis: int) -> Tensor:
@@ -48,11 +48,17 @@ def sums_before(value: Tensor, axis: int) -> Tensor:
     return torch.cat([torch.zeros_like(torch.narrow(value, axis, 0, 1)), before], axis)
 
 
-def write(state: Tensor, update: Tensor, start: Tensor) -> Tensor:
-    """Write `update [B, N, n, C]` into `state [B, N, S, C]` at `start [B]`, in place; gives the state."""
-    slots, members, size, channels = state.shape
-    heads = torch.arange(slots * members, device=state.device).reshape(slots, members, 1) * size
-    places = start.reshape(-1, 1, 1) + torch.arange(update.size(2), device=state.device)
-    rows = (heads + places).reshape(-1)  # [B N n]
-    state.view(-1, channels).index_copy_(0, rows, update.reshape(-1, channels))
+def places(state: Tensor, start: Tensor) -> Tensor:
+    """The rows of `state [B, N, S, C]`, seen as a matrix of C columns, that begin at `start [B]`: `[B, N, 1]`."""
+    slots, members = state.size(0), state.size(1)
+    heads = torch.arange(slots * members, device=state.device).reshape(slots, members, 1) * state.size(2)
+    return heads + start.reshape(-1, 1, 1)
+
+
+def write(state: Tensor, update: Tensor, rows: Tensor) -> Tensor:
+    """Write `update [B, N, n, C]` into `state [B, N, S, C]` from its rows `places` on, in place; gives the state."""
+    count, channels = update.size(2), state.size(3)
+    if count > 1:
+        rows = rows + torch.arange(count, device=state.device)
+    state.view(-1, channels).index_copy_(0, rows.reshape(-1), update.reshape(-1, channels))
     return state

@@ -6,19 +6,23 @@ runtime's `archive_code.OPERATORS`.
 
 from __future__ import annotations
 
+import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import fx
 
 from pixelsnail_infer.export.emission import vocabulary as v
 from pixelsnail_infer.export.emission.graph import Graph, Operation, Value
-from pixelsnail_infer.export.writing.torch_cells import gather, gather_cells, spread, sums_before, write
+from pixelsnail_infer.export.writing.torch_cells import gather, gather_cells, places, spread, sums_before, write
+from pixelsnail_infer.export.writing.torch_products import linear, matmul, product, products
+from pixelsnail_infer.export.writing.torch_stacks import Products
 
-__all__ = ["BINARY", "DTYPES", "REDUCE", "SPELLINGS", "UNARY", "Calls"]
+__all__ = ["BINARY", "DTYPES", "OWN", "REDUCE", "SPELLINGS", "UNARY", "Calls"]
 
 nn: Any = torch._C._nn  # the functions behind torch.nn.functional, without what that does around them
 
@@ -35,6 +39,7 @@ BINARY: dict[v.BinaryFn, Callable[..., Any]] = {
     "ge": torch.ge, "and": torch.logical_and, "or": torch.logical_or,
 }
 REDUCE: dict[v.ReduceFn, Callable[..., Any]] = {"max": torch.amax, "sum": torch.sum, "mean": torch.mean}
+PIECES = 8  # of a weight: enough for as many threads
 STRAIGHT = 40.0  # from here on softplus is x to the last bit of a double, and e^x far from overflow
 
 
@@ -45,11 +50,17 @@ class Calls:
         self.precision = graph.precision
         self.body = body
         self.nodes: dict[Value, fx.Node] = {}
+        self.weights = {step.results[0]: step.operation for step in graph.steps
+                        if isinstance(step.operation, v.Constant)}
         self.constants: dict[str, NDArray[Any]] = {}
+        self.shapes = {entry.value: entry.shape for entry in graph.inputs}
+        self.places: dict[tuple[Any, ...], fx.Node] = {}
         self.sizes: dict[tuple[fx.Node, int], fx.Node] = {}
         self.names: dict[str, str] = {}  # by digest
 
     def __getitem__(self, value: Value) -> fx.Node:
+        if value not in self.nodes and value in self.weights:  # spelled where it is first used, if as it stands
+            self.nodes[value] = SPELLINGS[v.Constant](self, self.weights[value])
         return self.nodes[value]
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> fx.Node:
@@ -144,11 +155,43 @@ def _convolve(w: Calls, op: v.Convolve) -> fx.Node:
     return w.call(torch.conv2d, image, w.constant(op.kernel.array, op.kernel.digest), bias, [1, 1], padding)
 
 
+def _matmul(w: Calls, op: v.MatMul) -> fx.Node:
+    weight = w.weights.get(op.b)
+    if weight is None or weight.array.ndim != 2:
+        return w.call(matmul, w[op.a], w[op.b])
+    return w.call(product, w[op.a], *_transposed(w, weight))
+
+
+def _linear(w: Calls, op: v.Linear) -> fx.Node:
+    weight, pieces = _transposed(w, w.weights[op.weight])
+    return w.call(linear, w[op.value], weight, w[op.bias], pieces)
+
+
+def _transposed(w: Calls, weight: v.Constant) -> tuple[fx.Node, int]:
+    """`[out, in]`, and into how many equal pieces its rows go."""
+    array = np.ascontiguousarray(weight.array.T)
+    return w.constant(array, f"{weight.digest} transposed"), math.gcd(len(array), PIECES)
+
+
+def _products(w: Calls, op: Products) -> fx.Node:
+    array = np.stack([weight.array.T for weight in op.weights])
+    digest = " ".join([weight.digest for weight in op.weights]) + " stacked"
+    return w.call(products, [w[value] for value in op.values], w.constant(array, digest))
+
+
+def _write(w: Calls, op: v.Write) -> fx.Node:
+    """States of one shape that are written at one start have their places worked out once."""
+    key = op.start, *w.shapes[op.state][1:3]
+    if key not in w.places:
+        w.places[key] = w.call(places, w[op.state], w[op.start])
+    return w.call(write, w[op.state], w[op.update], w.places[key])
+
+
 def _softmax(w: Calls, op: v.Softmax) -> fx.Node:
     return w.call(torch.log_softmax if op.log else torch.softmax, w[op.value], op.axis)
 
 
-SPELLINGS: dict[type[Operation], Callable[[Calls, Any], fx.Node | Sequence[fx.Node]]] = {
+SPELLINGS: dict[type[Operation], Callable[[Calls, Any], Any]] = {
     v.Constant: lambda w, op: w.constant(op.array, op.digest),
     v.Copy: lambda w, op: w.method("clone", w[op.value]),
     v.Cast: lambda w, op: w.method("to", w[op.value], DTYPES[w.precision if op.kind == "float" else op.kind]),
@@ -171,13 +214,16 @@ SPELLINGS: dict[type[Operation], Callable[[Calls, Any], fx.Node | Sequence[fx.No
     v.Gather: lambda w, op: w.call(gather, w[op.value], w[op.index], op.axis),
     v.GatherCells: lambda w, op: w.call(gather_cells, w[op.value], w[op.index]),
     v.GatherEach: lambda w, op: w.call(torch.gather, w[op.value], op.axis, w[op.index]),
-    v.Write: lambda w, op: w.call(write, w[op.state], w[op.update], w[op.start]),
+    v.Write: _write,
     v.Reduce: lambda w, op: w.call(REDUCE[op.fn], w[op.value], [op.axis], op.keep),
     v.ArgMax: lambda w, op: w.call(torch.argmax, w[op.value], op.axis, op.keep),
     v.Top: _top,
     v.CumulativeSum: lambda w, op: w.call(sums_before, w[op.value], op.axis),
     v.Softmax: _softmax,
-    v.MatMul: lambda w, op: w.call(torch.matmul, w[op.a], w[op.b]),
-    v.Linear: lambda w, op: w.call(torch.addmm, w[op.bias], w[op.value], w[op.weight]),
+    v.MatMul: _matmul,
+    v.Linear: _linear,
     v.Convolve: _convolve,
 }
+"""Of the vocabulary: a node, or one for each result."""
+OWN: dict[type[Operation], Callable[[Calls, Any], Any]] = {Products: _products}
+"""Of what only this writer has."""

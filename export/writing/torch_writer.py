@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, fx
 
 from pixelsnail_infer.export.emission.graph import Graph, Kind, Shape
-from pixelsnail_infer.export.emission.vocabulary import Write
-from pixelsnail_infer.export.writing.torch_spelling import SPELLINGS, Calls
+from pixelsnail_infer.export.emission.vocabulary import Constant, Write
+from pixelsnail_infer.export.writing.torch_spelling import OWN, SPELLINGS, Calls
+from pixelsnail_infer.export.writing.torch_stacks import stacked
 
 __all__ = ["plain", "torch_module"]
 
@@ -27,11 +28,13 @@ def torch_module(graph: Graph, shared: MutableMapping[str, Tensor]) -> fx.GraphM
     order; `dtypes` and `shapes` hold NumPy's name and the sizes of each, -1 for the slots.
     """
     body = fx.Graph()
-    w = Calls(graph, body)
+    w, spellings = Calls(graph, body), SPELLINGS | OWN
     for entry in graph.inputs:
         w.nodes[entry.value] = body.placeholder(entry.value.name.replace(".", "_"))
-    for step in graph.steps:
-        spelled = SPELLINGS[type(step.operation)](w, step.operation)
+    for step in stacked(graph).steps:
+        if isinstance(step.operation, Constant):
+            continue  # spelled by those that use it, as they want it
+        spelled = spellings[type(step.operation)](w, step.operation)
         w.nodes.update(zip(step.results, [spelled] if isinstance(spelled, fx.Node) else spelled, strict=True))
     written = {result for step in graph.steps if isinstance(step.operation, Write) for result in step.results}
     body.output(tuple(w[output.value] if output.value in written else w.method("contiguous", w[output.value])

@@ -14,23 +14,23 @@ from collections.abc import Iterator, Mapping
 __all__ = ["KINDS", "OPERATORS", "check_code"]
 
 OPERATORS = frozenset({
-    "abs", "add", "addmm", "amax", "append", "arange", "argmax", "broadcast_to", "cat", "clamp", "clone",
+    "abs", "add", "amax", "append", "arange", "argmax", "bmm", "broadcast_to", "cat", "clamp", "clone",
     "constant_pad_nd", "contiguous", "conv2d", "cumsum", "dim", "div", "elu", "eq", "exp", "expand", "gather", "ge",
-    "gelu", "gt", "index_copy_", "index_select", "isnan", "le", "leaky_relu", "len", "list", "log", "log_softmax",
-    "logical_and", "logical_not", "logical_or", "lt", "matmul", "maximum", "mean", "minimum", "mul", "narrow",
-    "neg", "permute", "pow", "reciprocal", "relu", "remainder", "reshape", "round", "select", "sigmoid", "size",
-    "slice", "softmax", "softplus", "sort", "split_with_sizes", "sqrt", "squeeze", "sub", "sum", "tanh", "to",
-    "unsqueeze", "view", "where", "zeros_like",
+    "gelu", "gt", "index_copy_", "index_select", "isnan", "le", "leaky_relu", "len", "linear", "list", "log",
+    "log_softmax", "logical_and", "logical_not", "logical_or", "lt", "matmul", "maximum", "mean", "minimum", "mul",
+    "narrow", "neg", "permute", "pow", "reciprocal", "relu", "remainder", "reshape", "round", "select", "sigmoid",
+    "size", "slice", "softmax", "softplus", "sort", "split_with_sizes", "sqrt", "squeeze", "stack", "sub", "sum",
+    "tanh", "to", "transpose", "unsqueeze", "view", "where", "zeros_like",
 })  # fmt: skip
 """Of `torch`: what the exporter's spellings become."""
 
 _LISTS = {"__contains__", "__getitem__", "__range_length"}  # what the language itself becomes
 _BLOCKS = {"Constant", "GetAttr", "If", "ListConstruct", "ListUnpack", "Loop", "TupleConstruct", "TupleUnpack",
-           "device"}  # fmt: skip
+           "device", "is_cuda"}  # fmt: skip
 KINDS = frozenset({f"aten::{name}" for name in OPERATORS | _LISTS} | {f"prim::{name}" for name in _BLOCKS})
 """The nodes that such programs are made of, as PyTorch names them."""
 
-_DEVICE = "ops.prim.device"
+_ASKED = {"ops.prim.device", "ops.prim.is_cuda"}  # of a tensor
 _WORDS = {"range", "annotate"}  # of the language
 _TYPES = {"Tensor", "Tuple", "List", "Dict", "Optional", "int", "float", "bool", "str", "Module"}
 _SECTIONS = {"__parameters__", "__buffers__", "__constants__"}
@@ -129,7 +129,7 @@ def _expressions(node: ast.AST) -> Iterator[ast.AST]:
 def _check_expression(node: ast.AST, own: set[str], aliases: set[str], local: set[str]) -> None:
     if isinstance(node, ast.Call):
         path = _path(node.func) or ""
-        known = path in own or path in aliases or path in _WORDS or path == _DEVICE or \
+        known = path in own or path in aliases or path in _WORDS or path in _ASKED or \
             (path.startswith("torch.") and path[len("torch."):] in OPERATORS)
         if not known:
             raise ValueError(f"calls {(path or ast.unparse(node.func))[:80]!r}")
