@@ -76,7 +76,8 @@ fuzz-readers: $(READY)
 gpu-check:
 	@command -v nvidia-smi >/dev/null || { echo "gpu-check: no NVIDIA driver on this machine"; exit 1; }
 	$(MAKE) $(GPU)/.ready
-	$(GPU)/bin/python -m pytest -q -m gpu $(ARGS)
+	$(GPU)/bin/python -m pytest -q -m gpu
+	$(GPU)/bin/python benchmarks/gpu_check -o out/gpu $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
