@@ -12,7 +12,8 @@ import onnxruntime as ort
 from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, reason_of, usable_cores
-from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, TensorInfo
+from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep, TensorInfo
+from pixelsnail_infer.runtime.backends.sweeps import StepByStep
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(bool)": "bool"}
@@ -58,6 +59,10 @@ class CpuBackend:
         if session.get_providers()[0] != wanted:
             raise BackendError(f"ONNX Runtime fell back to {session.get_providers()[0]}, expected {wanted}.")
         return OrtGraph(session, file)
+
+    def sweep(self, step: BoundGraph, column: Buffer, pixel: Buffer, width: int) -> Sweep:
+        """The host writes columns and reads pixels."""
+        return StepByStep(step, column, pixel, width)
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         """A zero-filled buffer over aligned NumPy memory. Raises `EngineError` when there is not enough."""

@@ -46,6 +46,15 @@ class BoundGraph(Protocol):
         ...
 
 
+class Sweep(Protocol):
+    """A bound step that draws whole rows."""
+
+    def draw(self) -> NDArray[Any]:
+        """Run the step at every column from the left; the pixels that it drew, [B, W] or [B, W, C], fresh. Rows, noise
+        and what else the step reads are in its buffers. Raises `EngineError`."""
+        ...
+
+
 class Graph(Protocol):
     """A loaded graph: immutable, shared by all batches."""
 
@@ -77,4 +86,9 @@ class Backend(Protocol):
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         """A zero-filled buffer; `dtype` is float32, int64 or bool. Raises `EngineError` when memory runs out."""
+        ...
+
+    def sweep(self, step: BoundGraph, column: Buffer, pixel: Buffer, width: int) -> Sweep:
+        """What draws rows of `width` pixels by a step that was bound with `column`, int64 [1], and `pixel`, [B] or
+        [B, C]; both are its own while it draws. Raises `EngineError`."""
         ...

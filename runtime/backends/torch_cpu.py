@@ -15,7 +15,8 @@ from torch import Tensor
 from pixelsnail_infer.errors import EngineError, GraphFileError
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, reason_of
-from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, TensorInfo
+from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep, TensorInfo
+from pixelsnail_infer.runtime.backends.sweeps import StepByStep
 from pixelsnail_infer.runtime.files.archive_code import KINDS
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
@@ -45,6 +46,10 @@ class TorchBackend:
         if self._archive is None or self._archive[0].stamp != file.stamp or self._archive[0].source != file.source:
             self._archive = file, self._read(file)
         return self._graph(_part(self._archive[1], file), file)
+
+    def sweep(self, step: BoundGraph, column: Buffer, pixel: Buffer, width: int) -> Sweep:
+        """The host writes columns and reads pixels."""
+        return StepByStep(step, column, pixel, width)
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         """A zero-filled buffer. Raises `EngineError` when there is not enough memory."""

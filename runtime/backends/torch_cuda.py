@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import BackendError, EngineError
-from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph
+from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep
 from pixelsnail_infer.runtime.backends.torch_cpu import (
     DTYPES,
     TorchBackend,
@@ -78,6 +80,11 @@ class TorchCudaBackend(TorchBackend):
         self._queue = queue or CudaQueue(_gpu(device))
         self.place = self._queue.place
 
+    def sweep(self, step: BoundGraph, column: Buffer, pixel: Buffer, width: int) -> Sweep:
+        """The device counts the columns and keeps the pixels; the host waits once a row."""
+        assert isinstance(step, CapturedGraph) and isinstance(column, DeviceBuffer) and isinstance(pixel, DeviceBuffer)
+        return DeviceSweep(step, column, pixel, width)
+
     def _graph(self, module: Any, file: GraphFile) -> Graph:
         return CudaTorchGraph(module, file, self.threads, self._queue)
 
@@ -99,12 +106,12 @@ class DeviceBuffer:
 
     def push(self) -> None:
         """Start to copy the host array to the device."""
-        with _told("copying to the device"), self._queue.here():
+        with _told("Copying to the device failed"), self._queue.here():
             self.tensor.copy_(self._host, non_blocking=True)
 
     def pull(self) -> None:
         """Copy the device memory to the host array, when all work before is done."""
-        with _told("copying from the device"):
+        with _told("Copying from the device failed"):
             with self._queue.here():
                 self._host.copy_(self.tensor, non_blocking=True)
             self._queue.wait()
@@ -118,9 +125,9 @@ class CudaTorchGraph(TorchGraph):
         self._queue = queue
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> BoundGraph:
-        """Warm up on copies of what is written, whose states may hold something, and capture. Raises `EngineError`."""
+        """Warm up on copies of what is written, whose states may hold something. Raises `EngineError`."""
         taken, given = tensors_of(inputs, self.inputs), tensors_of(outputs, self.outputs)
-        with _told(f"{self._where}, as it was captured"), torch.inference_mode(), plainly(), exactly():
+        with _told(self._where), torch.inference_mode(), plainly(), exactly():
             with self._queue.here():
                 copies = {tensor.data_ptr(): tensor.clone() for tensor in given}
                 for _ in range(WARM_UPS):
@@ -128,22 +135,57 @@ class CudaTorchGraph(TorchGraph):
                     keep(results, [copies[tensor.data_ptr()] for tensor in given])
             self._queue.wait()
             del copies, results
-            replay = self._queue.captured(lambda: keep(self._module(*taken), given))
-        return CapturedGraph(replay, (*taken, *given), self._queue, self._where)
+        return CapturedGraph(lambda: keep(self._module(*taken), given), self._queue, self._where)
 
 
 class CapturedGraph:
-    """A captured part; keeps the tensors alive whose addresses it holds."""
+    """A warm part, captured when it first runs. `work` does its work, and keeps the tensors alive whose addresses the
+    capture holds."""
 
-    __slots__ = ("_queue", "_replay", "_tensors", "_where")
+    __slots__ = ("_replay", "queue", "where", "work")
 
-    def __init__(self, replay: Callable[[], None], tensors: tuple[Any, ...], queue: Queue, where: str) -> None:
-        self._replay, self._tensors, self._queue, self._where = replay, tensors, queue, where
+    def __init__(self, work: Callable[[], None], queue: Queue, where: str) -> None:
+        self.work, self.queue, self.where = work, queue, where
+        self._replay: Callable[[], None] | None = None
 
     def run(self) -> None:
         """Start a run on the bound buffers. Raises `EngineError`; some failures show only at a later `pull`."""
-        with _told(self._where), torch.inference_mode(), plainly(), self._queue.here():
+        if self._replay is None:
+            self._replay = captured(self.work, self.queue, self.where)
+        with _told(self.where), torch.inference_mode(), plainly(), self.queue.here():
             self._replay()
+
+
+class DeviceSweep:
+    """A step that keeps its pixel and counts its column on, captured as one."""
+
+    def __init__(self, step: CapturedGraph, column: DeviceBuffer, pixel: DeviceBuffer, width: int) -> None:
+        self._queue, self._where, self._width, self._column = step.queue, step.where, width, column.tensor
+        shape = (width, *pixel.tensor.shape)
+        self._pixels = DeviceBuffer(shape, str(pixel.array.dtype), step.queue)
+
+        def work() -> None:
+            step.work()
+            self._pixels.tensor.index_copy_(0, column.tensor, pixel.tensor.unsqueeze(0))
+            column.tensor.add_(1)
+
+        self._replay = captured(work, step.queue, step.where)
+
+    def draw(self) -> NDArray[Any]:
+        """See `protocol.Sweep`."""
+        with _told(self._where), torch.inference_mode(), plainly(), self._queue.here():
+            self._column.zero_()
+            for _ in range(self._width):
+                self._replay()
+            self._column.zero_()  # no capture of another part may find a column that is none
+        self._pixels.pull()
+        return np.moveaxis(self._pixels.array, 0, 1).copy()
+
+
+def captured(work: Callable[[], None], queue: Queue, where: str) -> Callable[[], None]:
+    """What does this work again, in one launch and in full float32. Raises `EngineError`."""
+    with _told(f"{where}, as it was captured"), torch.inference_mode(), plainly(), exactly():
+        return queue.captured(work)
 
 
 @contextmanager
@@ -162,7 +204,7 @@ def _told(where: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise EngineError(f"{where} failed ({last_of(error)}); load the model again.") from error
+        raise EngineError(f"{where} ({last_of(error)}); load the model again.") from error
 
 
 def _gpu(device: str) -> torch.device:

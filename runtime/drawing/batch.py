@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.backends.graphs import Graphs
-from pixelsnail_infer.runtime.backends.protocol import Backend, BoundGraph, Buffer
+from pixelsnail_infer.runtime.backends.protocol import Backend, BoundGraph, Buffer, Sweep
 from pixelsnail_infer.runtime.backends.signature import tensor_bytes, widest_step
 from pixelsnail_infer.runtime.drawing.prologue import Prologue
 from pixelsnail_infer.runtime.drawing.states import SlotStates
@@ -32,7 +32,9 @@ class Batch:
             name: backend.allocate((1,) if name == "col" else (size, *shape), dtype)
             for name, (dtype, shape) in per_batch.items()
         }
+        self._backend, self._width = backend, manifest.width
         self._bound: dict[str, BoundGraph] = {}
+        self._sweeps: dict[str, Sweep] = {}
         self.row = self.bound("row")
 
     def bound(self, part: str) -> BoundGraph:
@@ -44,6 +46,13 @@ class Batch:
             outputs |= {f"{name}.out": buffer for name, buffer in self.states.buffers.items()}
             self._bound[part] = graph.bind(inputs, outputs)
         return self._bound[part]
+
+    def sweep(self, part: str) -> Sweep:
+        """What draws rows by the part "step" or "filtered"; made when first asked for."""
+        if part not in self._sweeps:
+            column, pixel = self.buffers["col"], self.buffers["pixel"]
+            self._sweeps[part] = self._backend.sweep(self.bound(part), column, pixel, self._width)
+        return self._sweeps[part]
 
     def write(self, name: str, values: object) -> None:
         """Write `values` (broadcast) into an input buffer."""

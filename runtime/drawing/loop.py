@@ -1,11 +1,10 @@
-"""The sampling loop: every row of a batch, and in it every column, in raster order."""
+"""The sampling loop: every row of a batch, and in it, by a sweep of the engine, every column, in raster order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.distributions import Distribution, distribution_of
@@ -17,22 +16,14 @@ from pixelsnail_infer.runtime.requests.request import Request
 def draw_rows(manifest: Manifest, batch: Batch, request: Request, first: int) -> Iterator[NDArray[Any]]:
     """Draw rows `first` … H-1 of a batch whose states stand before row `first`; yields fresh pixels, [B, W] or
     [B, W, C]."""
-    (height, width), distribution = manifest.shape, distribution_of(manifest)
-    step = batch.bound("filtered" if request.filtered(distribution.parameters) else "step")
+    distribution = distribution_of(manifest)
+    sweep = batch.sweep("filtered" if request.filtered(distribution.parameters) else "step")
     _write_settings(batch, request, distribution)
-    run, column, drawn = step.run, batch.buffers["col"], batch.buffers["pixel"]
-    for i in range(first, height):
+    for i in range(first, manifest.height):
         _write_noise(batch, request, distribution, i)
         batch.write_given(request.given[:, i], request.use_given[:, i])
         batch.run_row(i)
-        pixels = np.empty((batch.size, width, *distribution.pixel_shape), distribution.dtype)
-        for j in range(width):
-            column.array[0] = j
-            column.push()
-            run()
-            drawn.pull()
-            pixels[:, j] = drawn.array
-        yield pixels
+        yield sweep.draw()
 
 
 def _write_settings(batch: Batch, request: Request, distribution: Distribution) -> None:

@@ -65,7 +65,7 @@ class Workspace:
         return self._pass
 
     def warm_up(self, size: int, parts: tuple[str, ...], score: bool) -> None:
-        """Allocate a batch of `size` slots, run its row graph and `parts` ("step", "filtered") once, and with `score`
+        """Allocate a batch of `size` slots, draw one row by each of `parts` ("step", "filtered"), and with `score` run
         the score graph."""
         batch = self.batch_of(size)
         zeros = {spec.name: np.zeros((size, *spec.shape), spec.dtype) for spec in self._manifest.conditions}
@@ -76,7 +76,7 @@ class Workspace:
             if name in batch.buffers:
                 batch.write(name, 1)
         for part in parts:
-            batch.bound(part).run()
+            batch.sweep(part).draw()
         if score:
             some = min(size, SCORE_BATCH)
             scoring = self.pass_of(some)
