@@ -26,7 +26,7 @@ from pixelsnail_infer.export.source.source_model import (
     own_model,
     recognised_model,
 )
-from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, check_name
+from pixelsnail_infer.export.writing.formats import check_name
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime import Sampler, load
 
@@ -67,8 +67,6 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
     checkpoint = load_checkpoint(path, options=asked)
     refuse_idle_options(asked, path, checkpoint)
     if checkpoint.family in CODECS:
-        if asked.format != DEFAULT_FORMAT:
-            raise PixelsnailError(f"decoders and encoders are written as {DEFAULT_FORMAT} only; leave out --format.")
         return export_half(checkpoint, output, asked, say, found)
     return _export(recognised_model(checkpoint, asked.round), output, asked, say, found)
 
@@ -97,20 +95,20 @@ def _export(source: SourceModel, output: FilePath, options: ExportOptions, say: 
 
 
 @with_options(SourceOptions)
-def verify_export(exported: FilePath, checkpoint: FilePath, *, device: str = "cpu", say: Hear = _silent, **options: Any
-                  ) -> tuple[Check, ...]:
+def verify_export(exported: FilePath, checkpoint: FilePath, *, device: str = "cpu", backend: str = "auto",
+                  say: Hear = _silent, **options: Any) -> tuple[Check, ...]:
     """Prove again that the export at `exported` (its step file, its decoder or its encoder) equals the `checkpoint`.
 
-    `device` is where the graphs run, "cpu" or "cuda"; `say` hears what is going on. Options are those that the export
-    was made with; what a manifest tells is taken from there.
+    `device` and `backend` say where the graphs run, as for `load`; `say` hears what is going on. Options are those that
+    the export was made with; what a manifest tells is taken from there.
 
     Raises `VerificationError` when a proof fails or the checkpoint is another one, what `load` raises, and what
     `export_checkpoint` raises for a checkpoint and options.
     """
     asked, name = read_options(SourceOptions, options, "verify_export"), os.fsdecode(exported)
     if is_codec(name):
-        return verify_half(name, checkpoint, asked, device, say)
-    with load(name, device=device) as sampler:
+        return verify_half(name, checkpoint, asked, say, device=device, backend=backend)
+    with load(name, device=device, backend=backend) as sampler:
         if asked.model is not None:
             with own_model(checkpoint, as_exported(asked, sampler.manifest, name)) as source:
                 return _verify(sampler, name, source, checkpoint, say)

@@ -14,6 +14,7 @@ from pixelsnail_infer.document import read_document, write_document
 from pixelsnail_infer.errors import ManifestError
 from pixelsnail_infer.manifest import FORMAT_VERSION, CheckpointSpec, ModelSpec
 from pixelsnail_infer.messages import shown
+from pixelsnail_infer.parts import ArchiveSpec
 from pixelsnail_infer.plan import KNOWN, Plan
 
 __all__ = ["CODEC_KINDS", "IMAGE", "CodecManifest", "CodesSpec", "ImageSpec"]
@@ -62,7 +63,8 @@ class CodecManifest:
     """The whole manifest of a decoder or an encoder. Raises `ManifestError` when a value breaks the contract.
 
     `codes` are the levels in the order in which they are drawn, no finer grid before a coarser one. `parameters` counts
-    the numbers of this half of the model, code books included.
+    the numbers of this half of the model, code books included. `archive` says what else is in a TorchScript archive;
+    ONNX files have none.
     """
 
     kind: str
@@ -75,6 +77,7 @@ class CodecManifest:
     versions: dict[str, str]
     verification: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    archive: ArchiveSpec | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -82,6 +85,8 @@ class CodecManifest:
         among(self.kind, CODEC_KINDS, "kind")
         among(self.precision, KNOWN["precision"], "precision")
         at_least(self.parameters, 0, "parameters", MOST_BYTES)
+        if self.archive is not None and self.archive.parts:
+            raise ManifestError(f"archive names parts, of which a {self.kind} has none; {EXPORT_AGAIN}.")
         if not self.codes:
             raise ManifestError(f"codes is empty, expected one level at least; {EXPORT_AGAIN}.")
         if len({spec.name for spec in self.codes}) != len(self.codes):

@@ -11,20 +11,20 @@ from typing import Any
 
 import onnx
 import torch
-from onnx import helper
 
 from pixelsnail_infer import __version__
 from pixelsnail_infer.codec import CODEC_KINDS, CodecManifest
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.artifacts import staging_folder
-from pixelsnail_infer.export.codecs.graph import build_graph, weights
+from pixelsnail_infer.export.codecs.files import HALF_FILES
 from pixelsnail_infer.export.codecs.parts import FirstStageModule
 from pixelsnail_infer.export.codecs.verify import CodecReference, verify_decoder, verify_encoder
 from pixelsnail_infer.export.exported import Exported
 from pixelsnail_infer.export.exporting import module_sha256
 from pixelsnail_infer.export.plans import check_codec_plan
 from pixelsnail_infer.export.proofs.verify import Check
-from pixelsnail_infer.manifest import METADATA_KEY, CheckpointSpec, ModelSpec
+from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, check_name
+from pixelsnail_infer.manifest import CheckpointSpec, ModelSpec
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime import load_decoder, load_encoder
 
@@ -41,47 +41,52 @@ def export_codec(
     checkpoint_sha256: str | None = None,
     notes: Sequence[str] = (),
     plan: Plan = DEFAULT_PLAN,
+    format: str = DEFAULT_FORMAT,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported[CodecManifest]:
     """Export the `kind` "decoder" or "encoder" of a first stage to the file `target`, and verify it.
 
     `module` is a `VqVae` or a `FirstStage` of `pixelsnail_infer.models`, or any module with the members that
     `export/codecs/parts.py` names in `FirstStageModule`. It is copied and never changed. `plan` says how the graph
-    computes (only its precision is recorded); `say` hears what is going on. Nothing is left behind when
-    anything fails. Verification needs ONNX Runtime.
+    computes (only its precision is recorded); in the `format` "torchscript" the file is an archive for PyTorch. `say`
+    hears what is going on. Nothing is left behind when anything fails. Verification runs the file in its engine, which
+    is ONNX Runtime for the format "onnx".
 
     Raises `ModelError` when PyTorch cannot export the module or it is too large for one file, `VerificationError`, or
     `PixelsnailError` when the file cannot be written.
     """
     check_codec_plan(plan)
+    check_name(os.fspath(target), format)
+    if format not in HALF_FILES:
+        raise ModelError(f"format is {format!r}, expected {' or '.join(map(repr, HALF_FILES))} for a {kind}.")
     target, first = Path(target), as_first_stage(module)
     if kind not in CODEC_KINDS:
         raise ModelError(f"kind is {kind!r}, expected one of {', '.join(CODEC_KINDS)}.")
     reference = CodecReference(module)
-    with staging_folder(target) as folder:
+    with staging_folder(target, format) as folder:
         path = folder / target.name
         say(f"writing the {kind}")
-        graph = build_graph(module, kind)
-        manifest = CodecManifest(
+        file = HALF_FILES[format](module, kind)
+        manifest = file.filled(CodecManifest(
             kind=kind, model=ModelSpec(family, config or {}), image=first.config.image, codes=first.config.codes,
             precision=plan.precision, checkpoint=CheckpointSpec(checkpoint_sha256 or module_sha256(module)),
-            parameters=weights(graph), versions=_versions(), notes=tuple(notes))
-        _save(graph, manifest, path)
+            parameters=0, versions=_versions(), notes=tuple(notes)))
+        file.describe(manifest, path)
         checks = verify_codec(path, kind, reference, say)
         report = {check.name: {k: v for k, v in asdict(check).items() if k != "name"} for check in checks}
         manifest = replace(manifest, verification=report)
-        _save(graph, manifest, path)
+        file.describe(manifest, path)
         os.replace(path, target)
     return Exported(manifest, (target,), tuple(checks))
 
 
-def verify_codec(path: str | Path, kind: str, reference: CodecReference, say: Callable[[str], None],
-                 device: str = "cpu") -> list[Check]:
+def verify_codec(path: str | Path, kind: str, reference: CodecReference, say: Callable[[str], None], *,
+                 device: str = "cpu", backend: str = "auto") -> list[Check]:
     """The proofs of a written file, through the runtime. Raises `VerificationError` where one fails."""
     if kind == "decoder":
-        with load_decoder(path, device=device) as decoder:
+        with load_decoder(path, device=device, backend=backend) as decoder:
             return verify_decoder(decoder, reference, say)
-    with load_encoder(path, device=device) as encoder:
+    with load_encoder(path, device=device, backend=backend) as encoder:
         return verify_encoder(encoder, reference, say)
 
 
@@ -97,12 +102,3 @@ def as_first_stage(module: torch.nn.Module) -> FirstStageModule:
 def _versions() -> dict[str, str]:
     return {"pixelsnail_infer": __version__, "torch": str(torch.__version__), "onnx": onnx.__version__,
             "onnxscript": version("onnxscript")}
-
-
-def _save(graph: onnx.ModelProto, manifest: CodecManifest, path: Path) -> None:
-    del graph.metadata_props[:]
-    helper.set_model_props(graph, {METADATA_KEY: manifest.to_json()})
-    with open(path, "wb") as handle:
-        handle.write(graph.SerializeToString())
-        handle.flush()
-        os.fsync(handle.fileno())

@@ -19,17 +19,14 @@ from pixelsnail_infer.export.source.options import ExportOptions, SourceOptions
 from pixelsnail_infer.export.source.source_model import listed, plain_config
 from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime.codecs.codec import read_codec
-from pixelsnail_infer.runtime.files.archive_files import is_archive
-from pixelsnail_infer.runtime.files.graphfile import read_graph
+from pixelsnail_infer.runtime.files.archive_files import read_file
 
 __all__ = ["export_half", "is_codec", "verify_half"]
 
 
 def is_codec(path: str) -> bool:
     """Whether the file is an exported decoder or encoder. Raises `GraphFileError` when it is no whole graph file."""
-    if is_archive(path):
-        return False
-    text = read_graph(path).metadata.get(METADATA_KEY)
+    text = read_file(path, "graph").metadata.get(METADATA_KEY)
     return text is not None and kind_of(text) in CODEC_KINDS
 
 
@@ -43,11 +40,11 @@ def export_half(checkpoint: LoadedCheckpoint, output: str | os.PathLike[str], op
     return export_codec(
         checkpoint.module, os.fsdecode(output), kind=kind, family=checkpoint.family,
         config=plain_config(checkpoint.config), checkpoint_sha256=checkpoint.sha256, notes=checkpoint.findings,
-        plan=options.plan, say=say)
+        plan=options.plan, format=options.format, say=say)
 
 
-def verify_half(exported: str, path: str | os.PathLike[str], options: SourceOptions, device: str,
-                say: Callable[[str], None]) -> tuple[Check, ...]:
+def verify_half(exported: str, path: str | os.PathLike[str], options: SourceOptions,
+                say: Callable[[str], None], *, device: str, backend: str) -> tuple[Check, ...]:
     """Prove again that a decoder or an encoder is its checkpoint's.
 
     What the checkpoint does not tell is taken from the manifest where it is not given. Raises `VerificationError`.
@@ -59,7 +56,8 @@ def verify_half(exported: str, path: str | os.PathLike[str], options: SourceOpti
         raise VerificationError(
             f"{exported} was made from another checkpoint (sha256 {manifest.checkpoint.sha256[:12]}…, "
             f"{os.fsdecode(path)} has {checkpoint.sha256[:12]}…).")
-    return tuple(verify_codec(exported, manifest.kind, CodecReference(checkpoint.module), say, device))
+    return tuple(verify_codec(exported, manifest.kind, CodecReference(checkpoint.module), say, device=device,
+                              backend=backend))
 
 
 def _as_exported(options: SourceOptions, manifest: CodecManifest) -> SourceOptions:

@@ -12,15 +12,12 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
-from pixelsnail_infer.codec import IMAGE
 from pixelsnail_infer.errors import ModelError
-from pixelsnail_infer.export.codecs.parts import DecoderPart, EncoderPart, FirstStageModule
+from pixelsnail_infer.export.codecs.parts import half_of
 from pixelsnail_infer.export.tracing.fresh import fresh_copy
 from pixelsnail_infer.export.writing.onnx_writer import IR_VERSION, LIMIT, OPSET
 
-__all__ = ["build_graph", "weights"]
-
-BATCH = 2  # of the example inputs; the graph takes any
+__all__ = ["build_graph", "quiet", "weights"]
 
 
 class GroupwiseNorm(torch.nn.Module):
@@ -52,26 +49,15 @@ def build_graph(module: torch.nn.Module, kind: str) -> onnx.ModelProto:
         for name, child in parent.named_children():
             if isinstance(child, torch.nn.GroupNorm):
                 setattr(parent, name, GroupwiseNorm(child))
-    first: FirstStageModule = copied  # type: ignore[assignment]
-    config, names = first.config, [spec.name for spec in first.config.codes]
-    batch = torch.export.Dim("B")
-    args: tuple[torch.Tensor, ...]
-    if kind == "decoder":
-        part: torch.nn.Module = DecoderPart(first)
-        args = tuple(torch.zeros((BATCH, *spec.shape), dtype=torch.int64) for spec in config.codes)
-        shapes: tuple[object, ...] = (tuple({0: batch} for _ in args),)
-    else:
-        part = EncoderPart(first)
-        args, shapes = (torch.zeros(BATCH, *config.image.shape, config.image.channels),), ({0: batch},)
+    half = half_of(copied, kind)  # type: ignore[arg-type]
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     if size > LIMIT:
         raise ModelError(f"the model has {size / 2**30:.1f} GiB of weights; a file holds at most 2 GiB.")
-    inputs, outputs = (names, [IMAGE]) if kind == "decoder" else ([IMAGE], names)
-    with _quiet():
+    with quiet():
         try:
             program = torch.onnx.export(
-                part.eval(), args, dynamo=True, dynamic_shapes=shapes, input_names=inputs, output_names=outputs,
-                opset_version=OPSET, verbose=False)
+                half.part, half.args, dynamo=True, dynamic_shapes=half.free, input_names=list(half.inputs),
+                output_names=list(half.outputs), opset_version=OPSET, verbose=False)
         except Exception as error:  # its own classes, and whatever a translation raises
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ModelError(f"PyTorch's ONNX exporter cannot write this {kind} ({reason}).") from error
@@ -104,7 +90,7 @@ def _plain(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the exporter's remarks about packages that are not installed and its own deprecations."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

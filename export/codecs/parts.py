@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from pixelsnail_infer.codec import CodesSpec, ImageSpec
+from pixelsnail_infer.codec import IMAGE, CodesSpec, ImageSpec
 
-__all__ = ["CodecConfig", "DecoderPart", "EncoderPart", "FirstStageModule"]
+__all__ = ["CodecConfig", "DecoderPart", "EncoderPart", "FirstStageModule", "Half", "half_of"]
+
+BATCH = 2  # of the example inputs; the graphs take any
 
 
 class CodecConfig(Protocol):
@@ -65,3 +68,24 @@ class EncoderPart(torch.nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """`[B, H, W, C]` to int64 `[B, h, w]` each."""
         return tuple(self.module.encode(image.permute(0, 3, 1, 2))[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """A half as `torch.export` takes it: the module, example inputs, which of their axes are free, and all names."""
+
+    part: torch.nn.Module
+    args: tuple[Tensor, ...]
+    free: tuple[Any, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def half_of(module: FirstStageModule, kind: str) -> Half:
+    """The "decoder" or the "encoder" of a first stage, in eval mode, with a free batch."""
+    batch, levels = torch.export.Dim("B"), tuple(spec.name for spec in module.config.codes)
+    if kind == "decoder":
+        codes = tuple(torch.zeros((BATCH, *spec.shape), dtype=torch.int64) for spec in module.config.codes)
+        return Half(DecoderPart(module).eval(), codes, (tuple({0: batch} for _ in codes),), levels, (IMAGE,))
+    image = torch.zeros(BATCH, *module.config.image.shape, module.config.image.channels)
+    return Half(EncoderPart(module).eval(), (image,), ({0: batch},), (IMAGE,), levels)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from pixelsnail_infer.export.emission.graph import Graph
 from pixelsnail_infer.export.writing.saving import save
@@ -16,7 +16,7 @@ from pixelsnail_infer.export.writing.torch_writer import plain, torch_module
 from pixelsnail_infer.manifest import ArchiveSpec, Manifest
 from pixelsnail_infer.runtime.files.archive import MANIFEST_ENTRY, read_archive
 
-__all__ = ["TorchArchive", "archive_of", "with_manifest"]
+__all__ = ["TorchArchive", "archive_of", "archived", "with_manifest"]
 
 VERSIONS = ("version", ".data/version")  # PyTorch writes one of them
 SELF_MADE = ("version", ".data/")  # entries that PyTorch's writer adds itself
@@ -59,9 +59,14 @@ class TorchArchive:
 def archive_of(graphs: Mapping[str, Graph]) -> bytes:
     """The archive of these parts, without a manifest: a script module whose submodules are the parts by name."""
     shared: dict[str, Tensor] = {}
+    return archived({part: torch_module(graph, shared) for part, graph in graphs.items()})
+
+
+def archived(modules: Mapping[str, fx.GraphModule]) -> bytes:
+    """The archive of these modules, by the names of the parts that they are."""
     root = torch.nn.Module()
-    for part, graph in graphs.items():
-        root.add_module(part, plain(torch_module(graph, shared)))
+    for part, module in modules.items():
+        root.add_module(part, plain(module))
     root.eval()
     buffer = io.BytesIO()
     torch.jit.save(torch.jit.script(root), buffer)

@@ -13,7 +13,7 @@ from pixelsnail_infer.export.emission.vocabulary import Constant, Write
 from pixelsnail_infer.export.writing.torch_spelling import OWN, SPELLINGS, Calls
 from pixelsnail_infer.export.writing.torch_stacks import stacked
 
-__all__ = ["plain", "torch_module"]
+__all__ = ["TOLD", "plain", "torch_module"]
 
 TOLD = ("inputs", "outputs", "dtypes", "shapes")
 

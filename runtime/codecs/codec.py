@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -13,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from pixelsnail_infer.codec import CODEC_KINDS, IMAGE, CodecManifest
 from pixelsnail_infer.errors import GraphFileError, ManifestError, RequestError
 from pixelsnail_infer.manifest import METADATA_KEY
-from pixelsnail_infer.runtime.backends import Backend, BoundGraph, Buffer, Graph, open_backend
+from pixelsnail_infer.runtime.backends import Backend, BoundGraph, Buffer, Graph, choose_backend, open_backend
 from pixelsnail_infer.runtime.backends.graphs import load_graph
 from pixelsnail_infer.runtime.backends.plans import check_plan
 from pixelsnail_infer.runtime.backends.signature import Signature, Tensors, tensor_bytes
 from pixelsnail_infer.runtime.codecs.inputs import check_codes, check_image
-from pixelsnail_infer.runtime.files.archive_files import is_archive
-from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
-from pixelsnail_infer.runtime.files.model_files import expect_kind
+from pixelsnail_infer.runtime.files.archive_files import read_file
+from pixelsnail_infer.runtime.files.graphfile import GraphFile
+from pixelsnail_infer.runtime.files.model_files import expect_described, expect_kind
 from pixelsnail_infer.runtime.requests.guard import CallGuard
 from pixelsnail_infer.runtime.requests.memory import check_fits, check_images_fit, expect_room, memory_told
 from pixelsnail_infer.runtime.requests.request import count
@@ -155,31 +156,35 @@ class Encoder(Codec):
         return tuple(results[spec.name] for spec in self._manifest.codes)
 
 
-def load_decoder(path_or_bytes: str | Path | bytes, *, device: str = "cpu", threads: int | None = None) -> Decoder:
-    """Load an exported decoder. `device` and `threads` are as for `load`.
+def load_decoder(
+    path_or_bytes: str | Path | bytes, *, device: str = "cpu", backend: str = "auto", threads: int | None = None
+) -> Decoder:
+    """Load an exported decoder, from an ONNX file or an archive. `device`, `backend` and `threads` are as for `load`.
 
     Raises `GraphFileError` (missing, damaged or unsafe file), `ManifestError` (not a decoder) or `BackendError`.
     """
-    return Decoder(*_open(path_or_bytes, "decoder", device, threads))
+    return Decoder(*_open(path_or_bytes, "decoder", device, backend, threads))
 
 
-def load_encoder(path_or_bytes: str | Path | bytes, *, device: str = "cpu", threads: int | None = None) -> Encoder:
-    """Load an exported encoder. `device` and `threads` are as for `load`; it raises what `load_decoder` does."""
-    return Encoder(*_open(path_or_bytes, "encoder", device, threads))
+def load_encoder(
+    path_or_bytes: str | Path | bytes, *, device: str = "cpu", backend: str = "auto", threads: int | None = None
+) -> Encoder:
+    """Load an exported encoder. The arguments are those of `load_decoder`, and it raises what that does."""
+    return Encoder(*_open(path_or_bytes, "encoder", device, backend, threads))
 
 
 def read_codec(source: str | Path | bytes, kinds: tuple[str, ...] = CODEC_KINDS) -> tuple[GraphFile, CodecManifest]:
     """Read and check a codec's file and its manifest, which must be of one of `kinds`. Loads no engine."""
     if not isinstance(source, (str, Path, bytes, bytearray)):
         raise GraphFileError(f"path_or_bytes is a {type(source).__name__}, expected a path or the file's bytes.")
-    if is_archive(source):
-        raise ManifestError(f"the file is a TorchScript archive, which holds a prior, no {kinds[0]}; use load.")
-    file = read_graph(source, kinds[0])
+    file = read_file(source, kinds[0])
     expect_kind(file, kinds)
     try:
-        return file, CodecManifest.from_json(file.metadata[METADATA_KEY])
+        manifest = CodecManifest.from_json(file.metadata[METADATA_KEY])
     except ManifestError as error:
         raise ManifestError(f"{file.name}: {error}") from error
+    expect_described(file, manifest.archive)
+    return file if file.part is None else replace(file, part=manifest.kind, what=manifest.kind), manifest
 
 
 def codec_signature(manifest: CodecManifest) -> Signature:
@@ -191,12 +196,12 @@ def codec_signature(manifest: CodecManifest) -> Signature:
 
 
 def _open(
-    source: str | Path | bytes, kind: str, device: str, threads: int | None
+    source: str | Path | bytes, kind: str, device: str, backend: str, threads: int | None
 ) -> tuple[CodecManifest, Backend, Graph]:
     file, manifest = read_codec(source, (kind,))
     expected = codec_signature(manifest)
     expect_room(tensor_bytes((*expected.inputs.values(), *expected.outputs.values())), file.name)
     levels = {spec.name: spec.levels for spec in manifest.codes}
-    backend = open_backend(device, threads)
-    check_plan(manifest.plan, backend, file.name)
-    return manifest, backend, load_graph(backend, file, expected, levels)
+    engine = open_backend(device, threads, choose_backend(backend, file.format, file.name))
+    check_plan(manifest.plan, engine, file.name)
+    return manifest, engine, load_graph(engine, file, expected, levels)

@@ -93,7 +93,7 @@ def add_generate(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--encoder", metavar="FILE.onnx", help="the encoder of the decoder's model, for --image")
     parser.add_argument("--fit", action="store_true", help="crop the picture's middle and resize it to the size needed")
     add_grid(parser)
-    add_engine(parser, f"images in work at once (default {DEFAULT_MAX_BATCH})")
+    add_engine(parser, f"images in work at once (default {DEFAULT_MAX_BATCH})", each=True)
     parser.add_argument("--codes", type=output(".npz"), metavar="FILE.npz", help="write the codes of every level")
     add_output(parser)
     parser.set_defaults(run=run_generate, fail=parser.error)
@@ -110,8 +110,8 @@ def run_generate(args: argparse.Namespace) -> int:
         check_targets([args.codes], inputs)
     if args.output is not None and args.output.picture:
         require_pillow()
-    files = {"encoder": args.encoder, "links": dict(args.link), "device": args.device, "threads": args.threads}
-    with load_pipeline(args.files, **files) as pipeline:
+    how = {"device": args.device, "backend": args.backend, "threads": args.threads}
+    with load_pipeline(args.files, encoder=args.encoder, links=dict(args.link), **how) as pipeline:
         drawn = pipeline.wiring.drawn
         if args.output is not None and drawn is None:
             raise RequestError("These models draw codes, not images; add their decoder's file, or write --codes only.")

@@ -16,8 +16,8 @@ from pixelsnail_infer.runtime.commands.labels import parse_condition, parse_labe
 from pixelsnail_infer.runtime.commands.outputs import parse_output
 
 __all__ = [
-    "add_backend", "add_conditions", "add_device", "add_engine", "add_grid", "add_model", "add_output", "array_files",
-    "checked", "output", "whole",
+    "add_choice", "add_conditions", "add_engine", "add_grid", "add_model", "add_output", "array_files", "checked",
+    "output", "whole",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -45,28 +45,40 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=whole(1), help="enlarge pixels so many times (default: 1, or grids of ~64)")
 
 
-def add_engine(parser: argparse.ArgumentParser, batch_help: str) -> None:
-    """`--max-batch`, `--threads` and `--device`."""
+def add_engine(parser: argparse.ArgumentParser, batch_help: str, each: bool = False) -> None:
+    """`--max-batch` and `--threads`, and where the graphs run."""
     parser.add_argument("--max-batch", type=whole(1), help=batch_help)
     parser.add_argument("--threads", type=whole(1), help="threads of the engine (default: one per core)")
-    add_device(parser, "never another than this: cpu, cuda, or for archives cuda:1 … (default cpu)")
+    add_choice(parser, each=each)
 
 
-def add_device(parser: argparse.ArgumentParser, meaning: str) -> None:
-    """`--device`."""
-    parser.add_argument("--device", type=checked(_device), default="cpu", help=meaning)
-
-
-def add_backend(parser: argparse.ArgumentParser) -> None:
-    """`--backend`."""
+def add_choice(parser: argparse.ArgumentParser, each: bool = False) -> None:
+    """`--device` and `--backend`, which every command has that runs a model. With `each`, one for all files, or a list
+    of one for each."""
+    more = "; or one for each file, with commas between, --encoder's last" if each else ""
     parser.add_argument(
-        "--backend", choices=("auto", *BACKENDS), default="auto", help="the engine (default auto: what runs the file)"
-    )
+        "--device", type=checked(_one_or_each(_device, each)), default="cpu", metavar="DEVICE",
+        help=f"where the graphs run, and nowhere else: cpu, cuda, cuda:1, … (default cpu){more}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--backend", type=checked(_one_or_each(_backend, each)), default="auto", metavar="BACKEND",
+        help=f"the engine: {', '.join(BACKENDS)}, or auto, what runs the file (default auto){more}",
+    )  # fmt: skip
+
+
+def _one_or_each(parse: Callable[[str], str], each: bool) -> Callable[[str], str | list[str]]:
+    return lambda text: [parse(one) for one in text.split(",")] if each and "," in text else parse(text)
 
 
 def _device(text: str) -> str:
     if not is_device(text):
         raise ValueError(f"{shown(text)} is no device, expected cpu, cuda, cuda:1, cuda:2, …")
+    return text
+
+
+def _backend(text: str) -> str:
+    if text not in (known := ("auto", *BACKENDS)):
+        raise ValueError(f"{shown(text)} is no backend, expected {', '.join(known)}")
     return text
 
 

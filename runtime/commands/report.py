@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pixelsnail_infer.codec import CODEC_KINDS, CodecManifest
-from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import GraphFileError
-from pixelsnail_infer.manifest import METADATA_KEY, Manifest
+from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.codecs.codec import read_codec
 from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
 from pixelsnail_infer.runtime.drawing.states import state_bytes
-from pixelsnail_infer.runtime.files.archive_files import ArchiveFiles, is_archive
-from pixelsnail_infer.runtime.files.graphfile import read_graph
-from pixelsnail_infer.runtime.files.model_files import ModelFiles, expect_kind
+from pixelsnail_infer.runtime.files.archive_files import ArchiveFiles, is_archive, kind_of_file
+from pixelsnail_infer.runtime.files.graphfile import GraphFile
+from pixelsnail_infer.runtime.files.model_files import ModelFiles
 from pixelsnail_infer.runtime.requests.conditions import describe
 
 
@@ -23,14 +22,12 @@ def describe_files(path: str | Path, *, json: bool = False) -> tuple[str, bool]:
 
     With `json` the text is the manifest's JSON and the other files are not looked at.
     """
+    if kind_of_file(path, ("prior", *CODEC_KINDS)) in CODEC_KINDS:
+        file, codec = read_codec(path)
+        return (codec.to_json() if json else "\n".join(_codec(codec, file))), True
     if is_archive(path):
         archive = ArchiveFiles(path)
         return (archive.manifest.to_json() if json else "\n".join(_archive(archive))), True
-    read = read_graph(path)
-    expect_kind(read, ("prior", *CODEC_KINDS))
-    if kind_of(read.metadata[METADATA_KEY]) in CODEC_KINDS:
-        codec = read_codec(path)[1]
-        return (codec.to_json() if json else "\n".join(_codec(codec, read.size))), True
     files = ModelFiles(path)
     manifest = files.manifest
     if json:
@@ -54,15 +51,15 @@ def _archive(archive: ArchiveFiles) -> Iterator[str]:
     yield f"  {Path(file.name).name}  {_size(file.size)}, intact: an archive of {parts}"
 
 
-def _codec(manifest: CodecManifest, size: int) -> Iterator[str]:
-    image, precision = manifest.image, manifest.precision
+def _codec(manifest: CodecManifest, file: GraphFile) -> Iterator[str]:
+    image, precision, what = manifest.image, manifest.precision, "file" if file.part is None else "archive"
     colours = f"{image.channels} channel{'s' if image.channels > 1 else ''}"
     values = "in [-1, 1]" if image.values == "pixels" else f"of {image.values} values"
     yield f"{manifest.kind} of family {manifest.model.family}, format version {manifest.format_version}"
     yield f"  image       {image.shape[0]}×{image.shape[1]}, {colours} {values}"
     for spec in manifest.codes:
         yield f"  codes       {spec.name}: {spec.shape[0]}×{spec.shape[1]}, codes 0…{spec.levels - 1}"
-    yield f"  parameters  {manifest.parameters:,}, precision {precision}, one file of {_size(size)}"
+    yield f"  parameters  {manifest.parameters:,}, precision {precision}, one {what} of {_size(file.size)}"
     yield from _origin(manifest)
 
 

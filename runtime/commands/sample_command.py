@@ -19,7 +19,6 @@ from pixelsnail_infer.runtime.commands.drawn import (
 from pixelsnail_infer.runtime.commands.images import require_pillow
 from pixelsnail_infer.runtime.commands.labels import read_conditions
 from pixelsnail_infer.runtime.commands.options import (
-    add_backend,
     add_conditions,
     add_engine,
     add_grid,
@@ -63,7 +62,6 @@ def add_sample(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--known-mask", metavar="FILE.npy", help="bool [H, W] or [n, H, W]: where --known counts")
     add_grid(parser)
     add_engine(parser, f"images drawn together (default {DEFAULT_MAX_BATCH})")
-    add_backend(parser)
     add_output(parser, required=True)
     parser.set_defaults(run=run_sample, fail=parser.error)
 

@@ -20,7 +20,6 @@ from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.runtime.commands.labels import read_conditions
 from pixelsnail_infer.runtime.commands.options import (
-    add_backend,
     add_conditions,
     add_engine,
     add_model,
@@ -63,7 +62,6 @@ def add_score(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("images", metavar="FILE", nargs="+", help=".npy of codes or images, or .png")
     add_conditions(parser)
     add_engine(parser, f"images scored together (default {SCORE_BATCH})")
-    add_backend(parser)
     parser.add_argument("--csv", metavar="FILE.csv", type=output(".csv", dash=True), help="a row per image; - prints")
     parser.add_argument("-o", "--output", type=output(".npy"), help="natural-log probabilities, float32 [n, H, W]")
     parser.set_defaults(run=run_score)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from pixelsnail_infer.errors import BackendError, GraphFileError
-from pixelsnail_infer.messages import shown
-from pixelsnail_infer.runtime.backends import BACKENDS, open_backend
+from pixelsnail_infer.errors import GraphFileError
+from pixelsnail_infer.runtime.backends import choose_backend, open_backend
 from pixelsnail_infer.runtime.backends.graphs import GraphSet
 from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
 from pixelsnail_infer.runtime.drawing.sampler import Sampler
@@ -34,17 +32,17 @@ def load(
 
     An export in the format torchscript is one archive, `out.pt`, and has no siblings.
 
-    `device` is "cpu" or "cuda"; another device than the one asked for is never used. `backend` is "onnxruntime", which
-    runs ONNX files, "torch", which runs archives (its device may also be "cuda:1" and so on), or "auto": the one that
-    runs this file. `threads` is the number of threads that one run of a graph uses (None: every core this process may
-    use, or PyTorch's own setting); no global setting stays changed. Any thread may call the sampler; calls on one
-    sampler wait for each other.
+    `device` is "cpu" or "cuda", of "torch" also "cuda:1" and so on; another device than the one asked for is never
+    used. `backend` is "onnxruntime", which runs ONNX files, "torch", which runs archives, or "auto": the one that runs
+    this file. `threads` is the number of threads that one run of a graph uses (None: every core this process may use,
+    or PyTorch's own setting); no global setting stays changed. Any thread may call the sampler; calls on one sampler
+    wait for each other.
 
     Raises `GraphFileError` (missing, altered, damaged or unsafe file), `ManifestError` or `BackendError`.
     """
-    files = _files(path_or_bytes, siblings, backend)
+    files = _files(path_or_bytes, siblings)
     manifest = files.manifest
-    engine = open_backend(device, threads, "onnxruntime" if manifest.archive is None else "torch")
+    engine = open_backend(device, threads, choose_backend(backend, files.open("step").format, files.name))
     graphs = GraphSet(files, engine)
     expect_room(state_bytes(manifest, 1) + buffer_bytes(manifest, 1), files.name)
     for part in ("step", "row", *(("prologue",) if manifest.conditions else ())):
@@ -52,15 +50,9 @@ def load(
     return Sampler(manifest, engine, graphs)
 
 
-def _files(source: str | Path | bytes, siblings: Mapping[str, bytes] | None, backend: str) -> ExportFiles:
-    """The files, if the backend can run them."""
-    if backend not in ("auto", *BACKENDS):
-        raise BackendError(f"backend is {shown(backend)}, expected 'auto', {' or '.join(map(repr, BACKENDS))}.")
-    archive = isinstance(source, (str, Path, bytes, bytearray)) and is_archive(source)
-    if backend not in ("auto", "torch" if archive else "onnxruntime"):
-        name = "the archive" if isinstance(source, (bytes, bytearray)) else os.fspath(source)
-        what = "a TorchScript archive, which only torch" if archive else "no TorchScript archive, and only those torch"
-        raise BackendError(f"backend is {backend!r}, but {name} is {what} runs; leave the backend out.")
-    if archive and siblings is not None:
+def _files(source: str | Path | bytes, siblings: Mapping[str, bytes] | None) -> ExportFiles:
+    if not (isinstance(source, (str, Path, bytes, bytearray)) and is_archive(source)):
+        return ModelFiles(source, siblings)
+    if siblings is not None:
         raise GraphFileError("siblings were given with an archive, which holds all parts; leave them out.")
-    return ArchiveFiles(source) if archive else ModelFiles(source, siblings)
+    return ArchiveFiles(source)

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-__all__ = ["KINDS", "OPERATORS", "check_code"]
+__all__ = ["CODEC_OPERATORS", "KINDS", "OPERATORS", "check_code"]
 
 OPERATORS = frozenset({
     "abs", "add", "amax", "append", "arange", "argmax", "bmm", "broadcast_to", "cat", "clamp", "clone",
@@ -24,10 +24,16 @@ OPERATORS = frozenset({
 })  # fmt: skip
 """Of `torch`: what the exporter's spellings become."""
 
+CODEC_OPERATORS = frozenset({
+    "argmin", "avg_pool2d", "conv_transpose2d", "embedding", "group_norm", "pad", "upsample_nearest2d",
+})  # fmt: skip
+"""Of `torch`: what decoders and encoders use besides."""
+
 _LISTS = {"__contains__", "__getitem__", "__range_length"}  # what the language itself becomes
 _BLOCKS = {"Constant", "GetAttr", "If", "ListConstruct", "ListUnpack", "Loop", "TupleConstruct", "TupleUnpack",
            "device", "is_cuda"}  # fmt: skip
-KINDS = frozenset({f"aten::{name}" for name in OPERATORS | _LISTS} | {f"prim::{name}" for name in _BLOCKS})
+KINDS = frozenset({f"aten::{name}" for name in OPERATORS | CODEC_OPERATORS | _LISTS}
+                  | {f"prim::{name}" for name in _BLOCKS})  # fmt: skip
 """The nodes that such programs are made of, as PyTorch names them."""
 
 _ASKED = {"ops.prim.device", "ops.prim.is_cuda"}  # of a tensor
@@ -130,7 +136,7 @@ def _check_expression(node: ast.AST, own: set[str], aliases: set[str], local: se
     if isinstance(node, ast.Call):
         path = _path(node.func) or ""
         known = path in own or path in aliases or path in _WORDS or path in _ASKED or \
-            (path.startswith("torch.") and path[len("torch."):] in OPERATORS)
+            (path.startswith("torch.") and path[len("torch."):] in OPERATORS | CODEC_OPERATORS)
         if not known:
             raise ValueError(f"calls {(path or ast.unparse(node.func))[:80]!r}")
     elif isinstance(node, ast.Attribute):

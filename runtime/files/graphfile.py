@@ -48,6 +48,11 @@ class GraphFile:
     stamp: tuple[int, ...] = field(default=(), repr=False)
     part: str | None = None
 
+    @property
+    def format(self) -> str:
+        """What engines must be able to run: "onnx" or "torchscript"."""
+        return "onnx" if self.part is None else "torchscript"
+
     def expect_unchanged(self) -> None:
         """Raise `GraphFileError` unless the file at the path is still the one that was checked. Call it when an engine
         has read the file."""

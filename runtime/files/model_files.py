@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import GraphFileError, ManifestError
-from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, PARTS, Manifest, sibling_path
+from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, PARTS, ArchiveSpec, Manifest, sibling_path
 from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
 
 LOADERS = {"prior": "load", "decoder": "load_decoder", "encoder": "load_encoder"}
@@ -46,6 +46,7 @@ class ModelFiles:
         self._siblings = siblings
         self._step: GraphFile = read_graph(source, "step graph")
         self.manifest = read_manifest(self._step)
+        expect_described(self._step, self.manifest.archive)
 
     @property
     def name(self) -> str:
@@ -94,6 +95,16 @@ def expect_kind(file: GraphFile, kinds: tuple[str, ...]) -> None:
     if found in LOADERS and found not in kinds:
         article = "an" if found == "encoder" else "a"
         raise ManifestError(f"{file.name} is {article} {found}, not {_either(kinds)}; use {LOADERS[found]} for it.")
+
+
+def expect_described(file: GraphFile, spec: ArchiveSpec | None) -> None:
+    """Raise `GraphFileError` unless an archive is what its manifest says in `spec`, or a graph file's says nothing."""
+    if (spec is None) != (file.part is None) or (spec is not None and spec.sha256 != file.sha256):
+        kind, found = ("file", "") if file.part is None else ("archive", f" (sha256 {str(file.sha256)[:12]}…)")
+        raise GraphFileError(
+            f"{file.name} is not the {kind} that its manifest describes{found}; it was altered or damaged: copy it "
+            "again, or export the checkpoint again."
+        )
 
 
 def _either(kinds: tuple[str, ...]) -> str:

@@ -13,15 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pixelsnail_infer.codec import CodecManifest
-from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import RequestError
-from pixelsnail_infer.manifest import METADATA_KEY, Manifest
+from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.codecs.codec import Decoder, Encoder, load_decoder, load_encoder
 from pixelsnail_infer.runtime.drawing.loading import load
 from pixelsnail_infer.runtime.drawing.sampler import Progress, Sampler
-from pixelsnail_infer.runtime.files.archive_files import is_archive
-from pixelsnail_infer.runtime.files.graphfile import read_graph
-from pixelsnail_infer.runtime.files.model_files import expect_kind
+from pixelsnail_infer.runtime.files.archive_files import kind_of_file
 from pixelsnail_infer.runtime.pipeline.generation import Generation, OnStageRow, Work, codec_weight
 from pixelsnail_infer.runtime.pipeline.stage_requests import completion, stage_requests
 from pixelsnail_infer.runtime.pipeline.wiring import Links, Wiring, make_wiring
@@ -218,33 +215,42 @@ def load_pipeline(
     *,
     encoder: str | Path | None = None,
     links: Links | None = None,
-    device: str = "cpu",
+    device: str | Sequence[str] = "cpu",
+    backend: str | Sequence[str] = "auto",
     threads: int | None = None,
 ) -> Pipeline:
     """Load exported files as a `Pipeline` that owns them: priors in order of drawing, then optionally a decoder; each
-    file's manifest says which it is. `device` and `threads` are as for `load`.
+    file's manifest says which it is. `device`, `backend` and `threads` are as for `load`, for all files; each of the
+    first two may also be a sequence with one entry for each file, the encoder's last.
 
     Raises `RequestError` when they do not fit together, and what `load` raises; then nothing stays loaded.
     """
+    files = len(paths) + (encoder is not None)
+    devices, backends = _per_file(device, "device", files), _per_file(backend, "backend", files)
     loaded: list[Sampler | Decoder] = []
     with ExitStack() as opened:
-        for path in paths:
-            prior = is_archive(path) or _is_prior(path)
-            stage: Sampler | Decoder = (load if prior else load_decoder)(path, device=device, threads=threads)
+        for path, place, engine in zip(paths, devices, backends, strict=False):  # the encoder has no path here
+            opens = load if kind_of_file(path, ("prior", "decoder")) == "prior" else load_decoder
+            stage: Sampler | Decoder = opens(path, device=place, backend=engine, threads=threads)
             opened.callback(stage.close)
             loaded.append(stage)
         encodes = None
         if encoder is not None:
-            encodes = opened.enter_context(load_encoder(encoder, device=device, threads=threads))
+            encodes = opened.enter_context(load_encoder(
+                encoder, device=devices[-1], backend=backends[-1], threads=threads))
         pipeline = Pipeline(loaded, encodes, links=links, owns=True)
         opened.pop_all()
     return pipeline
 
 
-def _is_prior(path: str | Path) -> bool:
-    file = read_graph(path)
-    expect_kind(file, ("prior", "decoder"))
-    return kind_of(file.metadata[METADATA_KEY]) == "prior"
+def _per_file(value: str | Sequence[str], name: str, files: int) -> list[str]:
+    """What one value, or a sequence of one for each file, says of every file."""
+    if isinstance(value, str) or not isinstance(value, Sequence):  # what is neither, `load` refuses
+        return [value] * files
+    if len(value) != files:
+        raise RequestError(f"{name} has {len(value)} entries for {files} files, the encoder's included; give one for "
+                           "all, or one for each.")  # fmt: skip
+    return list(value)
 
 
 def _decoder_of(stages: Sequence[Any]) -> Decoder | None:

@@ -15,6 +15,7 @@ from pixelsnail_infer.codec import CODEC_KINDS
 from pixelsnail_infer.errors import GraphFileError, ModelError, PixelsnailError, VerificationError
 from pixelsnail_infer.export import export_codec
 from pixelsnail_infer.export.codecs import exporting as codec
+from pixelsnail_infer.export.codecs import files
 from pixelsnail_infer.export.codecs import verify as codec_verify
 from pixelsnail_infer.export.codecs.verify import CodecReference
 from pixelsnail_infer.export.proofs.verify import Check
@@ -85,7 +86,7 @@ def _pads(node: onnx.NodeProto) -> list[int]:
 @pytest.fixture(scope="module")
 def graphs() -> dict[str, bytes]:
     """What PyTorch's exporter makes of the network's two halves: the same at every export."""
-    return {kind: codec.build_graph(build(TWO), kind).SerializeToString() for kind in CODEC_KINDS}
+    return {kind: files.build_graph(build(TWO), kind).SerializeToString() for kind in CODEC_KINDS}
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def export_mutant(graphs: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.
     def export(kind: str, mutant: Mutant) -> None:
         model = onnx.load_from_string(graphs[kind])
         mutant(model)
-        monkeypatch.setattr(codec, "build_graph", lambda *_: model)
+        monkeypatch.setattr(files, "build_graph", lambda *_: model)
         export_codec(build(TWO), tmp_path / f"{kind}.onnx", kind=kind)
 
     return export

@@ -14,7 +14,7 @@ EXPORT, RUNTIME = (f"{PACKAGE}.{part}" for part in PARTS)
 MODELS, CHECKPOINTS = f"{PACKAGE}.models", f"{PACKAGE}.checkpoints"
 COMMAND_ROOT = Path(PACKAGE, "__main__.py")  # the one exception: imports what a command needs, when it runs
 TORCH_BACKEND = [Path("runtime", "backends", name) for name in ("torch_cpu.py", "torch_cuda.py")]
-TORCH_DOOR = Path("runtime", "backends", "__init__.py")  # imports the backend that is asked for, when it is
+TORCH_DOOR = Path("runtime", "backends", "choosing.py")  # imports the backend that is asked for, when it is
 TORCH_MODULES = tuple(f"{RUNTIME}.backends.{path.stem}" for path in TORCH_BACKEND)
 TORCH_FOLDERS = (("export",), (PACKAGE, "models"), (PACKAGE, "checkpoints"))
 ONNX_PLACES = (("export", "writing"), ("export", "codecs"), ("export", "exporting.py"))  # the last for its version
@@ -93,7 +93,7 @@ def test_nothing_else_imports_the_top_level_folders(folder: str) -> None:
         ("runtime/backends/onnxruntime_cpu.py", "import torch"),
         ("runtime/backends/torch_cpu.py", "import onnx"),
         ("runtime/drawing/loading.py", "from ..backends import torch_cpu"),
-        ("runtime/backends/__init__.py", "from .torch_cpu import TorchBackend"),
+        ("runtime/backends/choosing.py", "from .torch_cpu import TorchBackend"),
         ("runtime/cli.py", "def f():\n    import onnx.helper"),
         ("export/trace.py", "from export.graph import Graph"),
     ],
@@ -109,7 +109,7 @@ def test_a_wrong_import_is_seen(path: str, source: str) -> None:
         ("pixelsnail_infer/models/prior.py", "import torch"),
         ("runtime/sampler.py", "from ..noise import gumbel\nfrom .session import Session"),
         ("runtime/backends/torch_cpu.py", "import torch"),
-        ("runtime/backends/__init__.py", "def f():\n    from .torch_cpu import TorchBackend"),
+        ("runtime/backends/choosing.py", "def f():\n    from .torch_cpu import TorchBackend"),
         ("export/verify.py", "import torch\nfrom ..runtime import load\nfrom ..models import prior"),
     ],
 )

@@ -259,7 +259,7 @@ def test_what_is_no_export_says_so(tmp_path: Path, whole: bytes) -> None:
         load(checkpoint)
     with pytest.raises(GraphFileError, match="holds all parts; leave them out"):
         load(whole, siblings={})
-    with pytest.raises(ManifestError, match="which holds a prior, no decoder; use load"):
+    with pytest.raises(ManifestError, match="the archive is a prior, not a decoder; use load for it"):
         load_decoder(whole)
     assert not is_archive(tmp_path / "none") and not is_archive(tmp_path) and not is_archive(b"")
     with pytest.raises(GraphFileError, match="cannot be read"):

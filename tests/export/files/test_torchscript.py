@@ -143,7 +143,7 @@ def test_the_commands_take_archives(digits_archive: Path, tmp_path: Path, capsys
     assert main(["generate", path, "--n", "20", "--label", "0-9", "--codes", str(tmp_path / "c.npz")]) == 0
     assert np.array_equal(next(iter(np.load(tmp_path / "c.npz").values())), np.load(GOLDEN))
     assert main(["sample", path, "--backend", "onnxruntime", "--label", "1", "-o", codes]) == 1
-    assert "is a TorchScript archive, which only torch runs" in capsys.readouterr().err
+    assert "which runs ONNX files, but " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "format", "says"), [
