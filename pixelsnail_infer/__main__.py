@@ -1,4 +1,4 @@
-"""The command `pixelsnail-infer`: sample, generate, score, info, verify.
+"""The command `pixelsnail-infer`: sample, generate, score, info, verify, doctor.
 
 Exit codes: 0 done, 1 bad input or result, 2 usage, 130 interrupted."""
 
@@ -22,6 +22,7 @@ Sample, score and inspect models that `export-model` wrote.
   pixelsnail-infer score out.onnx codes.npy                bits per dimension
   pixelsnail-infer info out.onnx                           what is in it
   pixelsnail-infer verify out.onnx ckpt.pt                 compare with PyTorch (needs PyTorch)
+  pixelsnail-infer doctor                                  which engines and GPUs are here, and whether they work
 
 Exit codes: 0 done, 1 the input or the result is bad (one line says why), 2 wrong usage, 130 interrupted."""
 _EXPORT_SIDE = ("torch", "onnx", "onnxscript", "networkx")

@@ -20,7 +20,7 @@ UNWANTED = shutil.ignore_patterns(
 )
 EXPECTED = {
     str(path if path.parts[0] == PACKAGE else Path(PACKAGE, path)) for path in source_files()
-} | {f"{PACKAGE}/py.typed"}
+} | {f"{PACKAGE}/py.typed", f"{PACKAGE}/runtime/doctor/model.zip"}
 PROBE = """
 import importlib.metadata, importlib.util, pathlib, sys
 import pixelsnail_infer, pixelsnail_infer.runtime
