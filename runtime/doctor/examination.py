@@ -68,8 +68,5 @@ def _tried(held: Probe) -> list[DeviceFinding]:
 def _unfinished(held: Probe, devices: Sequence[str]) -> list[DeviceFinding]:
     """The device at which the process ended, and those behind it, which were not tried."""
     done = [one["device"] for one in held.told if "works" in one]
-    first, *others = [device for device in devices if device not in done] or [None]
-    if first is None:
-        return []
-    why = held.ended or "its process ended early"
-    return [DeviceFinding(first, FAILED, why), *(DeviceFinding(one, FAILED, f"not tried: {why}") for one in others)]
+    left, why = [device for device in devices if device not in done], held.ended or "its process ended early"
+    return [DeviceFinding(one, FAILED, why if place == 0 else f"not tried: {why}") for place, one in enumerate(left)]

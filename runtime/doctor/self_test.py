@@ -68,8 +68,8 @@ def judged(found: Mapping[str, NDArray[Any]], known: Mapping[str, NDArray[Any]])
              for name in _EXACT if not np.array_equal(found[name], known[name])]  # fmt: skip
     if wrong:
         return False, f"it gives other codes than it must: {', '.join(wrong)}"
-    off = max(float(np.abs(found[name] - known[name]).max() / known[name].std()) for name in _NEAR)
-    if not off <= NEAR:  # NaN is not
+    off = float(np.max([np.abs(found[name] - known[name]).max() / known[name].std() for name in _NEAR]))
+    if not off <= NEAR:  # NaN, which NumPy's max gives and Python's may not, is not
         return False, f"its logits or likelihoods are off by {off:.1e} of their standard deviation, at most {NEAR:.0e}"
     return True, f"{len(known['codes'])} images with the codes that they must have, logits to {off:.0e}"
 

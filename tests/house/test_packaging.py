@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -123,6 +124,13 @@ def test_the_commands_of_an_installed_package_start(built: dict[str, Path], chec
     install(python, built["wheel"], cwd=tmp_path)
     for script in ("pixelsnail-infer", "export-model"):
         assert "usage" in run(python.parent / script, "--help", cwd=checkout).lower()
+
+
+def test_the_doctor_of_an_installed_package_has_its_model(built: dict[str, Path], tmp_path: Path) -> None:
+    python = new_environment(tmp_path / "venv")
+    install(python, built["wheel"], cwd=tmp_path)
+    found = json.loads(run(python.parent / "pixelsnail-infer", "doctor", "--json", cwd=tmp_path))
+    assert found["healthy"] and {"works"} <= {engine["state"] for engine in found["engines"]}
 
 
 def test_a_target_folder_is_enough(built: dict[str, Path], tmp_path: Path) -> None:
