@@ -292,6 +292,9 @@ def test_what_pytorch_writes_in_other_words_is_taken(tmp_path: Path) -> None:
     exported = export_codec(model, tmp_path / "d.pt", format="torchscript")
     with load_decoder(exported.file) as decoder:
         assert decoder.decode(*codes_of("two", 3)).shape == (3, *TWO.shape, 3)
+    (image,) = torch.jit.load(exported.file).decoder(*map(torch.from_numpy, codes_of("two", 3)))
+    assert image.is_contiguous() and not decode(*map(torch.from_numpy, codes_of("two", 3))).permute(
+        0, 2, 3, 1).is_contiguous()
 
 
 def test_names_and_formats_agree(tmp_path: Path) -> None:

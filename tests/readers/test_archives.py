@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from torch import Tensor
 
 from pixelsnail_infer.errors import GraphFileError, ManifestError, PixelsnailError
 from pixelsnail_infer.export.writing.torch_archive import with_manifest
-from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.manifest import METADATA_KEY, Manifest
+from pixelsnail_infer.parts import ArchiveSpec
 from pixelsnail_infer.runtime import load, load_decoder
 from pixelsnail_infer.runtime.backends import torch_cpu
 from pixelsnail_infer.runtime.files import archive, archive_code
@@ -264,6 +267,15 @@ def test_what_is_no_export_says_so(tmp_path: Path, whole: bytes) -> None:
     assert not is_archive(tmp_path / "none") and not is_archive(tmp_path) and not is_archive(b"")
     with pytest.raises(GraphFileError, match="cannot be read"):
         read_archive(tmp_path / "none.pt")
+
+
+def test_graph_files_are_no_archive_whatever_they_say(digits_graphs: dict[str, Path]) -> None:
+    model = onnx.load(digits_graphs["step"])
+    manifest = Manifest.from_json(next(prop.value for prop in model.metadata_props))
+    spec = ArchiveSpec("torchscript", manifest.parts, "0" * 64, 1)
+    onnx.helper.set_model_props(model, {METADATA_KEY: replace(manifest, files={}, archive=spec).to_json()})
+    with pytest.raises(GraphFileError, match="is not the file that its manifest describes; it was altered or damaged"):
+        load(model.SerializeToString(), siblings={})
 
 
 @pytest.mark.parametrize("limit", ["manifest", "program"])

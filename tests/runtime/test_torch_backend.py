@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 
 from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError
 from pixelsnail_infer.runtime import Sampler, load
-from pixelsnail_infer.runtime.backends import open_backend, torch_cpu, torch_cuda
+from pixelsnail_infer.runtime.backends import choose_backend, choosing, open_backend, torch_cpu, torch_cuda
+from pixelsnail_infer.runtime.backends.choosing import ENGINES
 from pixelsnail_infer.runtime.backends.graphs import GraphSet
 from pixelsnail_infer.runtime.backends.torch_cpu import TorchBackend
 from pixelsnail_infer.runtime.backends.torch_cuda import TorchCudaBackend
@@ -191,6 +193,28 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """)
+
+
+@pytest.mark.parametrize("error", [ImportError("no module"), OSError("libcudart.so.12: cannot open")])
+def test_what_cannot_be_imported_names_the_extra_and_the_doctor(error: Exception, monkeypatch: pytest.MonkeyPatch
+                                                                ) -> None:
+    def broken(device: str, threads: int | None) -> TorchBackend:
+        raise error
+
+    monkeypatch.setattr(choosing, "ENGINES", {name: replace(one, open=broken) for name, one in ENGINES.items()})
+    for backend, device, extra in (("torch", "cuda:1", "torch"), ("onnxruntime", "cpu", "cpu"),
+                                   ("onnxruntime", "cuda", "gpu")):
+        says = rf"cannot be imported \({error}\); install 'pixelsnail-infer\[{extra}\]', and see what .*doctor` says"
+        with pytest.raises(BackendError, match=says):
+            open_backend(device, 1, backend)
+
+
+def test_the_table_says_what_each_engine_has() -> None:
+    auto = {engine.format: choose_backend("auto", engine.format, "f") for engine in ENGINES.values()}
+    assert auto == {"onnx": "onnxruntime", "torchscript": "torch"}
+    for name, engine in ENGINES.items():
+        assert choose_backend(name, engine.format, "f") == name
+        assert {device.partition(":")[0] for device in engine.devices} == set(engine.install)
 
 
 def test_backends_of_both_kinds_can_be_opened() -> None:
