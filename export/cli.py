@@ -27,6 +27,7 @@ Turn a trained PixelSNAIL or PixelCNN checkpoint into graphs that sample fast.
   export-model top.pt top_graphs.pt --format torchscript
   export-model vqvae.pt decoder.onnx
   export-model vqvae.pt encoder.onnx --part encoder
+  export-model vqvae.pt decoder.pt --format torchscript
   export-model my.pt my.onnx --model my_net.py:Net --model-args '{"width": 64}' --shape 32x32 --levels 512
 
 Writes OUT.onnx (one pixel), OUT.row.onnx (once per row), OUT.score.onnx (likelihoods), OUT.filtered.onnx (one pixel,

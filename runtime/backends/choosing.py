@@ -14,7 +14,7 @@ __all__ = ["BACKENDS", "ENGINES", "Engine", "choose_backend", "is_device", "open
 
 ANY_GPU = "cuda:1 …"
 _NUMBERED = re.compile(r"cuda:\d{1,3}", re.ASCII)
-_FILES = {"onnx": "ONNX files", "torchscript": "TorchScript archives"}
+_FILES = {"onnx": ("an ONNX file", "ONNX files"), "torchscript": ("a TorchScript archive", "TorchScript archives")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ def choose_backend(backend: object, format: str, name: str) -> str:
     if engine is None:
         return next(one for one, held in ENGINES.items() if held.format == format)
     if engine.format != format:
-        what, advice = _FILES[format], f"leave the backend out, or export with --format {engine.format}"
-        raise BackendError(f"backend is {backend!r}, which runs {_FILES[engine.format]}, but {name} is one of the "
-                           f"{what}; {advice}.")  # fmt: skip
+        advice = f"leave the backend out, or export with --format {engine.format}"
+        raise BackendError(f"backend is {backend!r}, which runs {_FILES[engine.format][1]}, but {name} is "
+                           f"{_FILES[format][0]}; {advice}.")  # fmt: skip
     return str(backend)
 
 

@@ -179,9 +179,9 @@ def test_kinds_and_engines_that_do_not_fit(archives: Exports, graphs: dict[str, 
         load_decoder(encoder)
     with pytest.raises(ManifestError, match="is a decoder, not a prior; use load_decoder"):
         load(decoder)
-    with pytest.raises(BackendError, match="'onnxruntime', which runs ONNX files, but .*decoder.pt is one of"):
+    with pytest.raises(BackendError, match="'onnxruntime', which runs ONNX files, but .*decoder.pt is a Torch"):
         load_decoder(decoder, backend="onnxruntime")
-    with pytest.raises(BackendError, match="'torch', which runs TorchScript archives, but .*onnx is one of the ONNX"):
+    with pytest.raises(BackendError, match="'torch', which runs TorchScript archives, but .*onnx is an ONNX file"):
         load_encoder(graphs["two"]["encoder"], backend="torch")
     if not torch.cuda.is_available():
         with pytest.raises(BackendError, match="device is 'cuda:9', but PyTorch .* sees 0 GPUs"):

@@ -92,9 +92,9 @@ def test_bad_choices_are_told(trained: Trained, archives: dict[str, Path]) -> No
         load_pipeline(trained.stages, device=["cpu", "cpu"])
     with pytest.raises(RequestError, match="backend has 3 entries for 4 files"):
         load_pipeline(trained.stages, encoder=trained.encoder, backend=["auto"] * 3)
-    with pytest.raises(BackendError, match="which runs TorchScript archives, but .*top.onnx is one of the ONNX files"):
+    with pytest.raises(BackendError, match="which runs TorchScript archives, but .*top.onnx is an ONNX file; leave"):
         load_pipeline(trained.stages, backend=TORCH)
-    with pytest.raises(BackendError, match="which runs ONNX files, but .*decoder.pt is one of the Torch"):
+    with pytest.raises(BackendError, match="which runs ONNX files, but .*decoder.pt is a TorchScript archive"):
         load_pipeline([*trained.stages[:2], archives["decoder"]], backend=ONNX)
     with pytest.raises(BackendError, match="backend is 3, expected 'auto', 'onnxruntime'"):
         load_pipeline(trained.stages, backend=3)  # type: ignore[arg-type]
