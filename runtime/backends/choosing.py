@@ -54,9 +54,16 @@ def _torch(device: str, threads: int | None) -> Backend:
     return TorchCudaBackend(device, threads)
 
 
+def _tensorrt(device: str, threads: int | None) -> Backend:
+    from pixelsnail_infer.runtime.backends.tensorrt_cuda import TensorRtBackend
+
+    return TensorRtBackend(device, threads)
+
+
 ENGINES: Mapping[str, Engine] = {
     "onnxruntime": Engine("onnx", ("cpu", "cuda"), _onnxruntime, {"cpu": "cpu", "cuda": "gpu"}),
     "torch": Engine("torchscript", ("cpu", "cuda", ANY_GPU), _torch, {"cpu": "torch", "cuda": "torch"}),
+    "tensorrt": Engine("onnx", ("cuda", ANY_GPU), _tensorrt, {"cuda": "tensorrt"}),
 }
 """By name. "auto" is the first one that runs the format of the file."""
 BACKENDS = tuple(ENGINES)
@@ -81,7 +88,7 @@ def choose_backend(backend: object, format: str, name: str) -> str:
 
 
 def open_backend(device: str = "cpu", threads: int | None = None, backend: str = "onnxruntime") -> Backend:
-    """The engine `backend`, of `ENGINES`, on a device: "cpu", "cuda", of "torch" also "cuda:1" and so on. Raises
+    """The engine `backend`, of `ENGINES`, on a device: "cpu" or "cuda", of some also "cuda:1" and so on. Raises
     `BackendError` when it is not installed or not available."""
     engine = _known(backend)
     if not is_device(device) or (device not in engine.devices and not (":" in device and ANY_GPU in engine.devices)):

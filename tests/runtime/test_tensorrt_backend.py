@@ -1,0 +1,252 @@
+"""The TensorRT backend on a stand-in for the package and for CUDA: what it binds, captures, keeps and refuses."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError
+from pixelsnail_infer.runtime import Sampler, load
+from pixelsnail_infer.runtime.backends import cuda_device, tensorrt_cuda, tensorrt_package
+from pixelsnail_infer.runtime.backends.cuda_device import CudaDevice
+from pixelsnail_infer.runtime.backends.tensorrt_cuda import TensorRtBackend
+from pixelsnail_infer.runtime.files.graphfile import read_graph
+
+from . import fake_tensorrt, synthetic
+from .fake_cuda import FakeCuda, refuse
+from .fake_tensorrt import FakeTensorRt
+from .synthetic import H, L, W, logits_of, sample_slowly
+
+LABEL = np.array([0, 1, 2, 0, 1, 1])
+CODES = np.random.default_rng(4).integers(0, L, (6, H, W))
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture
+def fake() -> FakeTensorRt:
+    return FakeTensorRt(FakeCuda())
+
+
+@pytest.fixture
+def model(parts: dict[str, bytes], tmp_path: Path) -> Path:
+    """The toy's files in a folder of their own, where engines may be kept."""
+    return synthetic.write(tmp_path, parts)
+
+
+@pytest.fixture
+def opened(fake: FakeTensorRt, model: Path, monkeypatch: Patch) -> Callable[..., Sampler]:
+    """`load` with the backend tensorrt, on the stand-ins."""
+    monkeypatch.setattr(tensorrt_cuda, "find_package", fake.package)
+    monkeypatch.setattr(cuda_device, "_runtime", lambda: fake.cuda)
+    monkeypatch.delenv("PIXELSNAIL_ENGINES", raising=False)
+    return lambda **options: load(model, device=options.pop("device", "cuda"), backend="tensorrt", **options)
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
+@pytest.mark.parametrize("max_batch", [1, 4, 6])
+def test_every_call_sees_what_it_should(opened: Callable[..., Sampler], fake: FakeTensorRt, sampler: Sampler, name: str,
+                                        max_batch: int, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(tensorrt_cuda, "find_package", lambda: fake.package(name))
+    mask = np.zeros((6, H, W), bool)
+    mask[:, :2] = True
+    with opened() as captured:
+        for settings in ({}, {"top_k": 2}):
+            drawn = captured.sample(6, label=LABEL, max_batch=max_batch, **settings)
+            assert np.array_equal(drawn, sample_slowly(6, LABEL, **settings))
+        assert np.array_equal(captured.replay(CODES, label=LABEL, max_batch=max_batch), logits_of(CODES, LABEL))
+        assert np.array_equal(captured.score(CODES, label=LABEL, max_batch=max_batch),
+                              sampler.score(CODES, label=LABEL))
+        drawn = captured.sample(6, label=LABEL, known=CODES, known_mask=mask, max_batch=max_batch)
+        assert np.array_equal(drawn, sample_slowly(6, LABEL, known=CODES, mask=mask))
+
+
+def test_a_graph_that_is_bound_late_leaves_the_states_as_they_are(opened: Callable[..., Sampler]) -> None:
+    """Known rows are in the states when the step is first bound, and its inputs hold numbers of no meaning."""
+    mask = np.zeros((6, H, W), bool)
+    mask[:, :3] = True
+    with opened() as captured:
+        drawn = captured.sample(6, label=LABEL, known=CODES, known_mask=mask, top_p=0.5)
+        assert np.array_equal(drawn, sample_slowly(6, LABEL, known=CODES, mask=mask, top_p=0.5))
+
+
+def test_steps_are_one_launch_and_one_wait_each(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
+    with opened() as captured:
+        captured.sample(2, label=[0, 1])
+        fake.cuda.launches = fake.cuda.waits = 0
+        captured.sample(2, label=[0, 1])
+        assert fake.cuda.waits == H * W
+        assert fake.cuda.launches == H * W + H + 1  # steps, rows, the prologue
+
+
+def test_engines_are_for_full_float32_and_the_gpu_at_hand(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
+    opened().close()
+    assert len(fake.configs) == 3  # step, row and prologue
+    for config in fake.configs:
+        assert config.flags == {"REQUIRE_USER_ALLOCATION"} and config.capabilities == {0: "8.9"}
+        (profile,) = config.profiles
+        assert profile["row" if "row" in profile else "label"] == ((1,), (16,), (256,)) and "col" not in profile
+
+
+def test_kept_engines_are_loaded_and_nothing_is_built(opened: Callable[..., Sampler], fake: FakeTensorRt, model: Path,
+                                                      caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        opened().close()
+    assert [record.args[2] for record in caplog.records] == ["there is none yet"] * 3  # type: ignore[index]
+    assert sorted(path.name for path in model.parent.glob("*.engine")) == [
+        "toy.prologue.tensorrt_rtx.engine", "toy.row.tensorrt_rtx.engine", "toy.tensorrt_rtx.engine",
+    ]  # fmt: skip
+    caplog.clear()
+    with opened() as captured:
+        assert np.array_equal(captured.sample(1, label=2), sample_slowly(1, 2))
+    assert len(fake.configs) == 3 and not caplog.records
+
+
+def test_timings_of_kernels_go_from_build_to_build(opened: Callable[..., Sampler], fake: FakeTensorRt, model: Path,
+                                                   monkeypatch: Patch) -> None:
+    monkeypatch.setattr(tensorrt_cuda, "find_package", lambda: fake.package("tensorrt", "11.0"))
+    opened().close()
+    assert [bytes(config.timings.serialize()) for config in fake.configs] == [b"+1", b"+1+1", b"+1+1+1"]
+    assert {path.name for path in model.parent.glob("*.timing")} == {"tensorrt-Fake_GPU_9.timing"}
+    assert (model.parent / "toy.tensorrt-Fake_GPU_9.engine").exists() and not fake.configs[0].capabilities
+
+
+def test_another_gpu_gets_an_engine_that_serves_both(opened: Callable[..., Sampler], fake: FakeTensorRt,
+                                                     caplog: pytest.LogCaptureFixture) -> None:
+    opened().close()
+    fake.cuda.capability = (12, 0)
+    with caplog.at_level(logging.WARNING):
+        opened().close()
+    assert "because it was built for SM 8.9, this is SM 12.0; it is kept as" in caplog.text
+    assert fake.configs[-1].capabilities == {0: "8.9", 1: "12.0"}
+
+
+def test_a_gpu_that_the_package_lacks_is_told(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
+    fake.cuda.capability = (9, 0)
+    with pytest.raises(BackendError, match="tensorrt_rtx 1.7 has no SM 9.0, only 8.0, 8.9, 12.0"):
+        opened()
+
+
+def test_a_batch_beyond_the_engine_is_told(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
+    fake.largest = 4
+    with opened() as captured:
+        with pytest.raises(EngineError, match=r"is \[5.*, the engine was built for \[4.*larger --max-batch"):
+            captured.sample(5, label=1, max_batch=5)
+        assert np.array_equal(captured.sample(5, label=1, max_batch=4), sample_slowly(5, 1))
+
+
+def test_a_state_that_is_not_in_place_is_refused(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
+    fake.aliases = False
+    with pytest.raises(GraphFileError, match="does not write 'state.ring' in place; use the backend onnxruntime"):
+        opened()
+
+
+def test_what_cannot_be_captured_is_told(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
+    fake.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="lazy")  # type: ignore[misc]
+    with opened() as captured, pytest.raises(EngineError, match="its work cannot be captured in a CUDA graph"):
+        captured.sample(1, label=1)
+
+
+def test_a_run_that_fails_is_told_and_a_capture_is_ended(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
+    with opened() as captured:
+        fake.broken = True
+        with pytest.raises(EngineError, match=r"toy.*onnx: TensorRT failed in the .*.its run was refused: the run is b"):
+            captured.sample(1, label=1)
+        fake.broken = False
+        assert np.array_equal(captured.sample(1, label=1), sample_slowly(1, 1))
+        right = fake.cuda.cudaStreamBeginCapture
+
+        def begin(*given: int) -> Any:
+            fake.broken = True
+            return right(*given)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fake.cuda, "cudaStreamBeginCapture", begin)
+            with pytest.raises(EngineError, match="its run was refused"):
+                captured.sample(2, label=1)
+        assert fake.cuda.recording is None
+        fake.broken = False
+        assert np.array_equal(captured.sample(2, label=1), sample_slowly(2, 1))
+
+
+def test_copies_and_launches_that_fail_are_told(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
+    with opened() as captured:
+        captured.sample(1, label=1)
+        for name, says in {"cudaGraphLaunch": "TensorRT failed in the", "cudaMemcpyAsync": "Copying to the GPU failed",
+                           "cudaStreamSynchronize": "Copying from the GPU failed"}.items():  # fmt: skip
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(fake.cuda, name, refuse)
+                with pytest.raises(EngineError, match=rf"{says}.*{name}: it is broken.*load the model again"):
+                    captured.sample(1, label=1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fake.cuda, "cudaMalloc", refuse)
+            with pytest.raises(EngineError, match="cannot be had on cuda .cudaMalloc: it is broken.; give a smaller"):
+                captured.sample(2, label=1)
+        assert np.array_equal(captured.sample(2, label=1), sample_slowly(2, 1))
+
+
+def test_everything_is_released_once(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
+    captured = opened()
+    for size in (1, 2, 1):
+        captured.sample(size, label=1, top_k=3)
+    assert fake.cuda.memory and fake.cuda.ready
+    captured.close()
+    del captured
+    gc.collect()
+    assert not fake.cuda.memory and not fake.cuda.ready and not fake.cuda.graphs
+
+
+def test_another_gpu_of_the_process_stays_current(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
+    seen = set()
+    right = fake.cuda.cudaGraphLaunch
+    fake.cuda.cudaGraphLaunch = lambda *given: (seen.add(fake.cuda.current), right(*given))[1]  # type: ignore
+    with opened(device="cuda:1") as captured:
+        assert np.array_equal(captured.sample(1, label=1), sample_slowly(1, 1))
+    assert seen == {1} and fake.cuda.current == 0
+
+
+def test_a_missing_gpu_or_driver_is_told(fake: FakeTensorRt, monkeypatch: Patch) -> None:
+    fake.cuda.gpus = 1
+    with pytest.raises(BackendError, match="device is 'cuda:1', but CUDA sees 1 GPUs; install an NVIDIA driver"):
+        CudaDevice("cuda:1", fake.cuda)
+    monkeypatch.setattr(fake.cuda, "cudaGetDeviceCount", refuse)
+    with pytest.raises(BackendError, match=r"CUDA sees 0 GPUs \(it is broken\)"):
+        CudaDevice("cuda", fake.cuda)
+
+
+def test_missing_packages_are_told(model: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(tensorrt_package, "MODULES", {"no_such_tensorrt": "tensorrt"})
+    says = r"TensorRT is not installed; install 'pixelsnail-infer\[tensorrt\]' or, for RTX GPUs, .*\[tensorrt-rtx\]'"
+    with pytest.raises(BackendError, match=says):
+        load(model, device="cuda", backend="tensorrt")
+    monkeypatch.setattr(cuda_device, "_RUNTIME", "no_such_cuda")
+    with pytest.raises(BackendError, match="CUDA's Python package cannot be imported .* install 'cuda-bindings'"):
+        CudaDevice("cuda")
+
+
+def test_an_old_package_is_told(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(tensorrt_package.importlib, "import_module", lambda name: SimpleNamespace(__version__="10.13"))
+    with pytest.raises(BackendError, match="tensorrt 10.13 is too old: it has no layer that updates a cache in place"):
+        tensorrt_package.find_package()
+
+
+def test_the_cpu_and_archives_are_refused(model: Path, fake: FakeTensorRt, digits_archive: Path) -> None:
+    with pytest.raises(BackendError, match="device is 'cpu', but TensorRT runs on NVIDIA GPUs only; use device='cuda'"):
+        load(model, backend="tensorrt")
+    with pytest.raises(BackendError, match="is a TorchScript archive, which only torch runs"):
+        load(digits_archive, device="cuda", backend="tensorrt")
+
+
+def test_an_engine_that_tensorrt_refuses_is_told(fake: FakeTensorRt, model: Path, monkeypatch: Patch) -> None:
+    backend = TensorRtBackend("cuda", None, fake.package(), CudaDevice("cuda", fake.cuda))
+    monkeypatch.setattr(fake_tensorrt, "MAGIC", b"something else\n")
+    backend.load(read_graph(model))
+    monkeypatch.undo()
+    with pytest.raises(GraphFileError, match="cannot load the engine .no engine.; build it again with"):
+        backend.load(read_graph(model))
