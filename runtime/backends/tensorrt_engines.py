@@ -124,10 +124,9 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     """A temporary file beside `path`, which takes its place when all is written. Nobody but this user can write it."""
     temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
     try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600),
-                  "wb") as handle:  # fmt: skip
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with open(os.open(temporary, flags, 0o644), "wb") as handle:
             yield handle
-        os.chmod(temporary, 0o644)  # whatever the umask says
         os.replace(temporary, path)
     except OSError as error:
         raise BackendError(
@@ -149,15 +148,24 @@ def _read_trusted(path: Path) -> bytes:
     except OSError as error:
         reason = "is a link" if error.errno == errno.ELOOP else f"cannot be read ({error.strerror or error})"
         raise _untrusted(path, reason) from error
-    with open(descriptor, "rb") as handle:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _untrusted(path, "is no regular file")
-        if hasattr(os, "geteuid") and status.st_uid not in (os.geteuid(), 0):
-            raise _untrusted(path, f"belongs to another user (number {status.st_uid})")
-        if hasattr(os, "geteuid") and status.st_mode & 0o022:
-            raise _untrusted(path, f"can be written by others (mode {stat.S_IMODE(status.st_mode):o})")
-        return handle.read()
+    try:
+        _expect_own(path, os.fstat(descriptor))
+        with open(descriptor, "rb", closefd=False) as handle:
+            return handle.read()
+    finally:
+        os.close(descriptor)
+
+
+def _expect_own(path: Path, status: os.stat_result) -> None:
+    """Raise unless it is a regular file whose bytes are this user's, or root's; where the system has users."""
+    if not stat.S_ISREG(status.st_mode):
+        raise _untrusted(path, "is no regular file")
+    if not hasattr(os, "geteuid"):
+        return
+    if status.st_uid not in (os.geteuid(), 0):
+        raise _untrusted(path, f"belongs to another user (number {status.st_uid})")
+    if status.st_mode & 0o022:
+        raise _untrusted(path, f"can be written by others (mode {stat.S_IMODE(status.st_mode):o})")
 
 
 def _parsed(path: Path, data: bytes) -> tuple[_Header, bytes]:

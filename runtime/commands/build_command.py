@@ -54,7 +54,7 @@ def add_build(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     parser = commands.add_parser("build", help="build TensorRT engines", description=_HELP)
     parser.add_argument("models", nargs="+", metavar="OUT.onnx", help="a prior's step file, a decoder, an encoder")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--device", type=checked(_gpu), default="cuda", help="the GPU to build for: cuda, cuda:1 … "
+    where.add_argument("--device", type=checked(_gpu), help="the GPU to build for: cuda, cuda:1 … "
                        "(default cuda)")  # fmt: skip
     where.add_argument("--sm", type=checked(_capability), action="append", metavar="X.Y",
                        help="a compute capability to build for, without a GPU; may be repeated")  # fmt: skip
@@ -69,7 +69,7 @@ def run_build(args: argparse.Namespace) -> int:
     """Build every engine of every model, and print what was built."""
     files = [file for model in args.models for file in graph_files(model)]
     package = find_package()
-    cuda = None if args.sm else CudaDevice(args.device)
+    cuda = None if args.sm else CudaDevice(args.device or "cuda")
     targets = tuple(dict.fromkeys(args.sm)) if cuda is None else (cuda.capability,)
     if cuda is None or package.rtx:
         check_targets(package, targets)

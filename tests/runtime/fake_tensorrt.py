@@ -1,5 +1,5 @@
-"""In the place of `tensorrt` and `tensorrt_rtx_bindings`: engines that are ONNX files, run by ONNX Runtime on the memory
-of a `FakeCuda`. It is as strict as the documentation: shapes, then addresses; states at one address; a run before a
+"""In the place of `tensorrt` and `tensorrt_rtx_bindings`: engines that are ONNX files, run by ONNX Runtime on memory of
+a `FakeCuda`. It is as strict as the documentation: shapes, then addresses; states at one address; a run before a
 capture."""
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class Context:
 
 
 class FakeTensorRt:
-    """The module; `configs` are the builder's, one for each engine that was built."""
+    """The module; `configs` are the builder's, one for each engine that was built, on the GPUs `built_on`."""
 
     ILogger, OnnxParser = Log, Parser
     IKVCacheUpdateLayer = object
@@ -201,10 +201,12 @@ class FakeTensorRt:
         self.cuda, self.largest = cuda, largest
         self.aliases, self.broken, self.rtx, self.log = True, False, True, Log()
         self.configs: list[Config] = []
+        self.built_on: list[int] = []
 
     def Builder(self, log: Log) -> Any:
         def build(network: Network, config: Config) -> bytes | None:
             self.configs.append(config)
+            self.built_on.append(self.cuda.current)
             return MAGIC + network.model if network.model else None
 
         return SimpleNamespace(

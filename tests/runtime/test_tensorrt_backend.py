@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError
@@ -17,6 +18,7 @@ from pixelsnail_infer.runtime import Sampler, load
 from pixelsnail_infer.runtime.backends import cuda_device, tensorrt_cuda, tensorrt_package
 from pixelsnail_infer.runtime.backends.cuda_device import CudaDevice
 from pixelsnail_infer.runtime.backends.tensorrt_cuda import TensorRtBackend
+from pixelsnail_infer.runtime.backends.tensorrt_keeping import build_and_keep, engine_place
 from pixelsnail_infer.runtime.files.graphfile import read_graph
 
 from . import fake_tensorrt, synthetic
@@ -67,8 +69,29 @@ def test_every_call_sees_what_it_should(opened: Callable[..., Sampler], fake: Fa
         assert np.array_equal(drawn, sample_slowly(6, LABEL, known=CODES, mask=mask))
 
 
-def test_a_graph_that_is_bound_late_leaves_the_states_as_they_are(opened: Callable[..., Sampler]) -> None:
+@pytest.mark.parametrize("part", ["step", "row"])
+def test_to_bind_a_graph_leaves_everything_as_it_is(fake: FakeTensorRt, model: Path, part: str) -> None:
     """Known rows are in the states when the step is first bound, and its inputs hold numbers of no meaning."""
+    backend = TensorRtBackend("cuda", None, fake.package(), CudaDevice("cuda", fake.cuda))
+    graph = backend.load(read_graph(model if part == "step" else model.with_name(f"toy.{part}.onnx")))
+    infos = {name.removesuffix(".out"): info for name, info in (*graph.inputs.items(), *graph.outputs.items())}
+    buffers = {name: backend.allocate(tuple(2 if size is None else size for size in info.shape), info.dtype)
+               for name, info in infos.items()}  # fmt: skip
+    held = {name: 3 if name.startswith("state.") else 1 for name in infos}  # a pixel that is given is 1
+    for name, buffer in buffers.items():
+        buffer.array[...] = held[name]
+        buffer.push()
+    bound = graph.bind(buffers, {name: buffers[name.removesuffix(".out")] for name in graph.outputs})
+    for name, buffer in buffers.items():
+        buffer.pull()
+        assert (buffer.array == held[name]).all()
+    bound.run()
+    (state,) = (name.removesuffix(".out") for name in graph.outputs if name.startswith("state."))
+    buffers[state].pull()
+    assert (buffers[state].array != 3).any()
+
+
+def test_known_rows_are_there_for_a_step_that_is_bound_late(opened: Callable[..., Sampler]) -> None:
     mask = np.zeros((6, H, W), bool)
     mask[:, :3] = True
     with opened() as captured:
@@ -127,6 +150,19 @@ def test_another_gpu_gets_an_engine_that_serves_both(opened: Callable[..., Sampl
     assert fake.configs[-1].capabilities == {0: "8.9", 1: "12.0"}
 
 
+def test_another_model_gets_an_engine_for_batches_as_large(opened: Callable[..., Sampler], fake: FakeTensorRt,
+                                                           model: Path, parts: dict[str, bytes]) -> None:
+    package = fake.package()
+    build_and_keep(package, engine_place(package, read_graph(model), "", None), ("8.9",), 512)
+    step = onnx.load(str(model))
+    step.doc_string = "another"
+    model.write_bytes(step.SerializeToString())
+    opened().close()
+    assert [config.profiles[0]["row"][2] for config in fake.configs if "row" in config.profiles[0]] == [
+        (512,), (512,), (256,)
+    ]  # fmt: skip
+
+
 def test_a_gpu_that_the_package_lacks_is_told(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
     fake.cuda.capability = (9, 0)
     with pytest.raises(BackendError, match="tensorrt_rtx 1.7 has no SM 9.0, only 8.0, 8.9, 12.0"):
@@ -156,7 +192,7 @@ def test_what_cannot_be_captured_is_told(opened: Callable[..., Sampler], fake: F
 def test_a_run_that_fails_is_told_and_a_capture_is_ended(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
     with opened() as captured:
         fake.broken = True
-        with pytest.raises(EngineError, match=r"toy.*onnx: TensorRT failed in the .*.its run was refused: the run is b"):
+        with pytest.raises(EngineError, match=r"toy.*onnx: TensorRT failed in the .*its run was refused: the run is"):
             captured.sample(1, label=1)
         fake.broken = False
         assert np.array_equal(captured.sample(1, label=1), sample_slowly(1, 1))
@@ -202,13 +238,13 @@ def test_everything_is_released_once(opened: Callable[..., Sampler], fake: FakeT
     assert not fake.cuda.memory and not fake.cuda.ready and not fake.cuda.graphs
 
 
-def test_another_gpu_of_the_process_stays_current(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
-    seen = set()
-    right = fake.cuda.cudaGraphLaunch
-    fake.cuda.cudaGraphLaunch = lambda *given: (seen.add(fake.cuda.current), right(*given))[1]  # type: ignore
+def test_another_gpu_of_the_process_stays_current(opened: Callable[..., Sampler], fake: FakeTensorRt,
+                                                  monkeypatch: Patch) -> None:
+    seen, right = set(), fake.cuda.cudaGraphLaunch
+    monkeypatch.setattr(fake.cuda, "cudaGraphLaunch", lambda *given: (seen.add(fake.cuda.current), right(*given))[1])
     with opened(device="cuda:1") as captured:
         assert np.array_equal(captured.sample(1, label=1), sample_slowly(1, 1))
-    assert seen == {1} and fake.cuda.current == 0
+    assert seen == {1} and set(fake.built_on) == {1} and fake.cuda.current == 0
 
 
 def test_a_missing_gpu_or_driver_is_told(fake: FakeTensorRt, monkeypatch: Patch) -> None:
