@@ -1,13 +1,12 @@
-"""Every exported graph builds a TensorRT engine: the contract may not drift away from what TensorRT takes.
+"""Every graph that the exporter writes builds a TensorRT engine, and every state is updated in place: the contract may
+not drift away from what TensorRT takes.
 
-TensorRT for RTX compiles for a named GPU architecture, so no GPU and no driver are needed; engines are not run here.
+TensorRT for RTX compiles for named GPU architectures, so no GPU and no driver are needed; engines are not run here.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,33 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from pixelsnail_infer.checkpoints import load_checkpoint
+from pixelsnail_infer.distributions import Categorical, LogisticMixture
 from pixelsnail_infer.export.codecs.graph import build_graph
+from pixelsnail_infer.export.source.options import ExportOptions
+from pixelsnail_infer.export.source.source_model import recognised_model
+from pixelsnail_infer.manifest import ConditionSpec
+from pixelsnail_infer.models import Prior, PriorConfig, Snail
 from pixelsnail_infer.models.first_stage import FirstStage
 from pixelsnail_infer.models.first_stage_config import FirstStageConfig
+from pixelsnail_infer.models.snail_config import NAMED
 from pixelsnail_infer.models.vqvae import VqVae
 from pixelsnail_infer.models.vqvae_config import VqVaeConfig
+
+from .building import EngineError, build_engine, graphs
 
 pytestmark = pytest.mark.full
 pytest.importorskip("tensorrt_rtx_bindings", reason="needs the tensorrt-rtx extra (make test-full)")
 
-ENGINE = Path(__file__).with_name("engine.py")
-PARTS = ("step", "row", "prologue", "score", "filtered")
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+PARTS = {"step", "row", "prologue", "score", "filtered"}
+TOP = PriorConfig(shape=(32, 32), levels=512, channel=256, kernel_size=5, n_block=4, n_res_block=4, res_channel=256)
+BOTTOM = replace(TOP, shape=(64, 64), attention=False, condition="codes", cond_res_block=3, cond_res_channel=256)
+CONDITION = ConditionSpec("condition", "codes", (32, 32), "int64", 512)
 SMALL = VqVaeConfig(shape=(32, 64), levels=(16, 24), channel=16, n_res_channel=8, embed_dim=8)
-FIRST_STAGES = {
+FIRST_STAGES: dict[str, Callable[[], Any]] = {
+    "example": lambda: load_checkpoint(EXAMPLES / "vqvae.pt", options=replace(ExportOptions(), shape=(64, 64))).module,
+    "stock": lambda: VqVae(VqVaeConfig(shape=(256, 256))),
     "two_levels": lambda: VqVae(SMALL),
     "branches": lambda: VqVae(
         replace(SMALL, levels=(16,), in_channel=1, kernels=(4, 2, 6, 8), suffix="_b", relu_inplace=True)
@@ -41,33 +54,57 @@ FIRST_STAGES = {
 }
 
 
-class EngineError(Exception):
-    """TensorRT's parser or builder refused a graph, or ended its process."""
+def snail(name: str) -> tuple[Any, ...]:
+    """A published network of images at full size."""
+    config = NAMED[name]
+    return Snail(config), LogisticMixture(config.nr_mix, config.channels), config.shape, ()
 
 
-def build_engine(model: bytes, folder: Path) -> tuple[int, list[str]]:
-    """Parse and compile for SM89 in a process of its own; the engine's bytes and the kinds of the network's layers."""
-    path = folder / "model.onnx"
-    path.write_bytes(model)
-    done = subprocess.run([sys.executable, str(ENGINE), str(path)], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise EngineError(f"the builder's process ended with {done.returncode}: {done.stderr[-2000:]}")
-    result = json.loads(done.stdout.splitlines()[-1])
-    if "error" in result:
-        raise EngineError(result["error"])
-    return result["size"], result["layers"]
+def example(name: str) -> tuple[Any, ...]:
+    """A prior among the examples."""
+    model = recognised_model(load_checkpoint(EXAMPLES / f"{name}.pt", options=ExportOptions()), False)
+    return model.module, model.distribution, model.shape, model.conditions
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_every_exported_graph_builds_an_engine(digits_graphs: dict[str, Path], part: str, tmp_path: Path) -> None:
-    if part not in digits_graphs:
-        assert part in ("prologue", "filtered"), f"the export wrote no {part} graph"
-        pytest.skip(f"the digits export has no {part} graph")
-    model = onnx.load(str(digits_graphs[part]))
-    size, layers = build_engine(model.SerializeToString(), tmp_path)
+STOCK: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "top": lambda: (Prior(TOP), Categorical(512), TOP.shape, ()),
+    "bottom": lambda: (Prior(BOTTOM), Categorical(512), BOTTOM.shape, (CONDITION,)),
+    "h12_noup_smallkey": lambda: snail("h12_noup_smallkey"),  # h8 is the same with fewer blocks
+    "h12_pool2_smallkey": lambda: snail("h12_pool2_smallkey"),
+    "h6_shift": lambda: snail("h6_shift"),
+}
+PRIORS = ("digits", "patches", "pixelcnn_digits", "vqvae_top", "vqvae_bottom")
+
+
+def check(part: str, model: Any, folder: Path) -> None:
+    """One graph builds, and each state that it writes is written in place, by one layer."""
+    states = [output.name for output in model.graph.output if output.name.startswith("state.")]
+    written = states if part != "score" else []  # which makes states, and takes none
+    scatters = [node for node in model.graph.node if node.op_type == "TensorScatter"]
+    size, layers = build_engine(model.SerializeToString(), folder)
     assert size > 0
-    scatters = sum(node.op_type == "TensorScatter" for node in model.graph.node)
-    assert layers.count("KV_CACHE_UPDATE") == scatters, "a state is not updated in place"
+    assert layers.count("KV_CACHE_UPDATE") == len(scatters) == len(written), f"{part}: a state is not updated in place"
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_every_graph_of_an_example_builds_an_engine(name: str, tmp_path: Path) -> None:
+    seen = {part: check(part, model, tmp_path) for part, model in graphs(*example(name))}
+    assert {"step", "row", "score"} <= set(seen) <= PARTS
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_every_graph_of_a_stock_model_builds_an_engine(name: str, tmp_path: Path) -> None:
+    """At full size, with random weights."""
+    torch.manual_seed(0)
+    seen = {part: check(part, model, tmp_path) for part, model in graphs(*STOCK[name]())}
+    assert {"step", "row", "score"} <= set(seen) <= PARTS
+
+
+def test_attention_caches_are_among_the_states(tmp_path: Path) -> None:
+    """Otherwise the test above would show less than it seems to."""
+    (step,) = (model for part, model in graphs(*example("digits")) if part == "step")
+    names = [output.name for output in step.graph.output]
+    assert sum(".keys." in name for name in names) == sum(".values." in name for name in names) == 2
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
@@ -78,11 +115,8 @@ def test_both_halves_of_every_first_stage_build_an_engine(name: str, kind: str, 
     assert build_engine(model.SerializeToString(), tmp_path)[0] > 0
 
 
-def test_no_part_is_unknown_to_this_test(digits_graphs: dict[str, Path]) -> None:
-    assert set(digits_graphs) <= set(PARTS)
-
-
-def scatter_model(dtype: int = TensorProto.FLOAT, mode: str = "linear", chained: bool = False) -> bytes:
+def scatter_model(dtype: int = TensorProto.FLOAT, mode: str = "linear", chained: bool = False,
+                  copied: bool = False) -> bytes:
     """A state [B, 2, 16, 4] that takes one position, read before and after."""
     state, update, at = [
         helper.make_tensor_value_info(name, kind, shape)
@@ -91,10 +125,12 @@ def scatter_model(dtype: int = TensorProto.FLOAT, mode: str = "linear", chained:
         )
     ]
     result = helper.make_tensor_value_info("state.x.out", dtype, ["B", 2, 16, 4])
-    first = "middle" if chained else "state.x.out"
+    first = "middle" if chained or copied else "state.x.out"
     nodes = [helper.make_node("TensorScatter", ["state.x", "update", "at"], [first], axis=2, mode=mode)]
     if chained:
         nodes.append(helper.make_node("TensorScatter", [first, "update", "at"], ["state.x.out"], axis=2, mode=mode))
+    if copied:
+        nodes = [helper.make_node("Add", ["state.x", "state.x"], ["state.x.out"])]
     outputs = [result]
     for name, source in (("before", "state.x"), ("after", "state.x.out")):
         nodes.append(helper.make_node("Gather", [source, "column"], [name], axis=2))
@@ -111,5 +147,10 @@ def test_a_scatter_is_an_in_place_update_that_others_may_read(tmp_path: Path) ->
 
 @pytest.mark.parametrize("wrong", [{"dtype": TensorProto.INT64}, {"mode": "circular"}, {"chained": True}], ids=str)
 def test_what_tensorrt_refuses_is_seen(wrong: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(EngineError):
+    with pytest.raises(EngineError, match=r"model.onnx: tensorrt_rtx .* cannot build an engine \("):
         build_engine(scatter_model(**wrong), tmp_path)
+
+
+def test_a_state_that_is_not_written_in_place_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="it would not write 'state.x' in place"):
+        build_engine(scatter_model(copied=True), tmp_path)
