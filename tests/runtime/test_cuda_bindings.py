@@ -11,7 +11,7 @@ import pytest
 from pixelsnail_infer.runtime.backends.cuda_buffer import CudaBuffer
 from pixelsnail_infer.runtime.backends.cuda_device import CudaDevice
 
-from ..runtime.fake_cuda import STREAM, Copy, FakeCuda
+from .fake_cuda import STREAM, Copy, FakeCuda
 
 pytestmark = pytest.mark.full
 real = pytest.importorskip("cuda.bindings.runtime", reason="needs the tensorrt-rtx extra (make test-full)")
@@ -43,7 +43,7 @@ class Both(FakeCuda):
 
         def call(*given: Any) -> Any:
             self.seen.add(name)
-            words = [real.cudaMemcpyKind[x.name] if isinstance(x, Copy) else x for x in given]
+            words = [getattr(real.cudaMemcpyKind, x.name) if isinstance(x, Copy) else x for x in given]
             error = getattr(real, name)(*words)[0]
             assert isinstance(error, real.cudaError_t) and error != real.cudaError_t.cudaSuccess
             return value(*given)
@@ -58,6 +58,11 @@ def test_the_real_package_takes_every_call() -> None:
     if real.cudaGetDeviceCount()[0] == real.cudaError_t.cudaSuccess:
         pytest.skip("this machine has a GPU, which the stand-in's addresses would confuse")
     both = Both()
+    use_everything(both)
+    assert both.seen == USED and not both.memory and not both.ready
+
+
+def use_everything(both: Both) -> None:
     device = CudaDevice("cuda:1", both)
     buffer, other = CudaBuffer((2, 3), "int64", device), CudaBuffer((2, 3), "int64", device)
     buffer.array[...] = np.arange(6).reshape(2, 3)
@@ -65,8 +70,6 @@ def test_the_real_package_takes_every_call() -> None:
     device.captured(lambda: device.copy(buffer.memory, other.memory))()
     other.pull()
     assert other.array.tolist() == [[0, 1, 2], [3, 4, 5]] and device.stream == STREAM
-    del buffer, other, device
-    assert both.seen == USED and not both.memory and not both.ready
 
 
 def test_its_errors_are_in_words() -> None:
