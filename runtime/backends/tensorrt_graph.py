@@ -127,7 +127,7 @@ class TensorRtGraph:
     def _told(self, where: str) -> Iterator[None]:
         try:
             yield
-        except (Failure, CudaError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # TensorRT's, CUDA's or a Failure
             raise EngineError(f"{where} ({reason_of(error)}).") from error
 
     def _info(self, name: str, file: GraphFile) -> TensorInfo:

@@ -123,7 +123,8 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "networkx", "matplotlib", "PIL", "sklearn", "scipy")
+HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx_bindings", "cuda", "networkx",
+         "matplotlib", "PIL", "sklearn", "scipy")
 
 
 @pytest.mark.parametrize("module", [PACKAGE, RUNTIME, f"{PACKAGE}.manifest", f"{PACKAGE}.__main__"])
