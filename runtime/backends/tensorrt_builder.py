@@ -10,9 +10,13 @@ from pixelsnail_infer.errors import BackendError, GraphFileError
 from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.runtime.backends.tensorrt_package import Package, new_log
 
-__all__ = ["DEFAULT_LARGEST", "Built", "build_engine", "build_flags", "check_targets"]
+__all__ = ["LARGEST", "LARGEST_WHOLE", "Built", "build_engine", "build_flags", "check_targets"]
 
-DEFAULT_LARGEST = 256
+LARGEST = 256
+"""The largest batch, where nobody asks for another."""
+LARGEST_WHOLE = 16
+"""Of graphs that hold whole images: score graphs, decoders, encoders. The attention of 256 of them is beyond what
+TensorRT can index."""
 _TYPICAL = 16  # the batch size that kernels are chosen for
 
 
@@ -44,7 +48,7 @@ def build_flags(package: Package) -> tuple[str, ...]:
 
 
 def build_engine(
-    package: Package, model: bytes, name: str, targets: Sequence[str] = (), largest: int = DEFAULT_LARGEST,
+    package: Package, model: bytes, name: str, targets: Sequence[str] = (), largest: int = LARGEST,
     timing: bytes = b"", threads: int | None = None,
 ) -> Built:  # fmt: skip
     """Compile the ONNX `model` for batches of 1 … `largest`: with TensorRT for RTX for the compute capabilities

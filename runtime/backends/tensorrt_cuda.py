@@ -15,7 +15,7 @@ from pixelsnail_infer.runtime.backends.cuda_buffer import CudaBuffer
 from pixelsnail_infer.runtime.backends.cuda_device import CudaDevice, CudaError
 from pixelsnail_infer.runtime.backends.host import check_threads
 from pixelsnail_infer.runtime.backends.protocol import Buffer, Graph
-from pixelsnail_infer.runtime.backends.tensorrt_builder import DEFAULT_LARGEST, check_targets
+from pixelsnail_infer.runtime.backends.tensorrt_builder import check_targets
 from pixelsnail_infer.runtime.backends.tensorrt_engines import Kept, read_engine
 from pixelsnail_infer.runtime.backends.tensorrt_graph import open_engine
 from pixelsnail_infer.runtime.backends.tensorrt_keeping import EnginePlace, build_and_keep, engine_place
@@ -76,5 +76,5 @@ class TensorRtBackend:
             place.file.name, place.file.what, kept.reason, place.path,
         )  # fmt: skip
         with self._cuda.here():
-            built = build_and_keep(self._package, place, targets, kept.largest or DEFAULT_LARGEST, self.threads)
+            built = build_and_keep(self._package, place, targets, kept.largest, self.threads)
         return built.plan

@@ -11,8 +11,10 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -44,6 +46,7 @@ class EngineKey:
     largest: int | None
     """The largest batch; None matches any."""
     flags: tuple[str, ...]
+    system: str = f"{sys.platform} {platform.machine()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +193,7 @@ def _parsed(path: Path, data: bytes) -> tuple[_Header, bytes]:
 def _difference(kept: EngineKey, key: EngineKey) -> str:
     """What of the key differs, in words; empty where nothing does."""
     words = {"onnx_sha256": "the model", "package": "TensorRT", "version": "the version of TensorRT", "gpu": "the GPU",
-             "largest": "the largest batch", "flags": "how it is built"}  # fmt: skip
+             "largest": "the largest batch", "flags": "how it is built", "system": "the system"}  # fmt: skip
     for field in fields(EngineKey):
         old, new = getattr(kept, field.name), getattr(key, field.name)
         if old != new and new is not None:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from pixelsnail_infer.errors import GraphFileError
 from pixelsnail_infer.plainfile import open_plain
-from pixelsnail_infer.runtime.backends.tensorrt_builder import Built, build_engine, build_flags
+from pixelsnail_infer.runtime.backends.tensorrt_builder import (
+    LARGEST,
+    LARGEST_WHOLE,
+    Built,
+    build_engine,
+    build_flags,
+)
 from pixelsnail_infer.runtime.backends.tensorrt_engines import (
     EngineKey,
     engine_path,
@@ -21,6 +27,8 @@ from pixelsnail_infer.runtime.backends.tensorrt_package import Package
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
 __all__ = ["EnginePlace", "build_and_keep", "engine_place"]
+
+_WHOLE = ("score graph", "decoder", "encoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +60,15 @@ def engine_place(
 
 
 def build_and_keep(
-    package: Package, place: EnginePlace, targets: Sequence[str], largest: int, threads: int | None = None
+    package: Package, place: EnginePlace, targets: Sequence[str], largest: int | None, threads: int | None = None
 ) -> Built:
     """Build the engine for the compute capabilities `targets`, or the one GPU at hand, and write it to its place.
+    `largest` is the largest batch; None is what such a graph is used for.
 
     Raises `GraphFileError` when TensorRT refuses the graph, `BackendError` when the engine cannot be written.
     """
     expect_writable(place.path)
+    largest = largest or (LARGEST_WHOLE if place.file.what in _WHOLE else LARGEST)
     key, here = replace(place.key, largest=largest), targets[0]
     # What is known of the kernels' speed holds for every model and batch, on this GPU with this version.
     known, beside = replace(key, onnx_sha256="", largest=0), place.path.with_name(_timing_name(place.path))

@@ -17,7 +17,7 @@ from pixelsnail_infer.messages import shown
 from pixelsnail_infer.plan import Plan, require
 from pixelsnail_infer.runtime.backends import is_device
 from pixelsnail_infer.runtime.backends.cuda_device import CudaDevice
-from pixelsnail_infer.runtime.backends.tensorrt_builder import DEFAULT_LARGEST, check_targets
+from pixelsnail_infer.runtime.backends.tensorrt_builder import LARGEST, LARGEST_WHOLE, check_targets
 from pixelsnail_infer.runtime.backends.tensorrt_cuda import TensorRtBackend
 from pixelsnail_infer.runtime.backends.tensorrt_engines import FOLDER
 from pixelsnail_infer.runtime.backends.tensorrt_keeping import build_and_keep, engine_place
@@ -58,8 +58,8 @@ def add_build(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
                        "(default cuda)")  # fmt: skip
     where.add_argument("--sm", type=checked(_capability), action="append", metavar="X.Y",
                        help="a compute capability to build for, without a GPU; may be repeated")  # fmt: skip
-    parser.add_argument("--max-batch", type=whole(1), default=DEFAULT_LARGEST,
-                        help=f"the largest batch that the engines take (default {DEFAULT_LARGEST})")  # fmt: skip
+    parser.add_argument("--max-batch", type=whole(1), help="the largest batch that the engines take (default "
+                        f"{LARGEST}; {LARGEST_WHOLE} of score graphs, decoders and encoders)")  # fmt: skip
     parser.add_argument("--engines", metavar="FOLDER", help=f"where to keep them (default: {FOLDER}, or the model's)")
     parser.add_argument("--threads", type=whole(1), help="threads of the builder (default: its own choice)")
     parser.set_defaults(run=run_build)

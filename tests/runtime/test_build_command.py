@@ -55,6 +55,7 @@ def test_the_gpu_at_hand_is_the_default(fake: FakeTensorRt, model: Path, capsys:
 def test_a_decoder_goes_to_the_folder_that_is_named(fake: FakeTensorRt, chain: dict[str, Path], tmp_path: Path) -> None:
     assert main(["build", str(chain["decoder"]), str(chain["encoder"]), "--sm", "8.9", "--engines", str(tmp_path)]) == 0
     assert [path.name.split(".")[0] for path in sorted(tmp_path.glob("*.engine"))] == ["decoder", "encoder"]
+    assert [max(next(iter(config.profiles[0].values())))[0] for config in fake.configs] == [16, 16]
 
 
 def says(capsys: Capture, *given: str, code: int = 1) -> str:

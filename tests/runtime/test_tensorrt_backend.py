@@ -14,11 +14,12 @@ import onnx
 import pytest
 
 from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError
-from pixelsnail_infer.runtime import Sampler, load
+from pixelsnail_infer.runtime import Sampler, load, load_decoder
 from pixelsnail_infer.runtime.backends import cuda_device, tensorrt_cuda, tensorrt_package
 from pixelsnail_infer.runtime.backends.cuda_device import CudaDevice
 from pixelsnail_infer.runtime.backends.tensorrt_cuda import TensorRtBackend
 from pixelsnail_infer.runtime.backends.tensorrt_keeping import build_and_keep, engine_place
+from pixelsnail_infer.runtime.codecs.codec import Decoder, read_codec
 from pixelsnail_infer.runtime.files.graphfile import read_graph
 
 from . import fake_tensorrt, synthetic
@@ -245,6 +246,15 @@ def test_another_gpu_of_the_process_stays_current(opened: Callable[..., Sampler]
     with opened(device="cuda:1") as captured:
         assert np.array_equal(captured.sample(1, label=1), sample_slowly(1, 1))
     assert seen == {1} and set(fake.built_on) == {1} and fake.cuda.current == 0
+
+
+def test_a_decoder_runs_too(fake: FakeTensorRt, chain: dict[str, Path], tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("PIXELSNAIL_ENGINES", str(tmp_path))
+    backend = TensorRtBackend("cuda", None, fake.package(), CudaDevice("cuda", fake.cuda))
+    file, manifest = read_codec(chain["decoder"])
+    codes = [np.random.default_rng(0).integers(0, spec.levels, (5, *spec.shape)) for spec in manifest.codes]
+    with load_decoder(chain["decoder"]) as plain, Decoder(manifest, backend, backend.load(file)) as captured:
+        assert np.array_equal(captured.decode(*codes), plain.decode(*codes))
 
 
 def test_a_missing_gpu_or_driver_is_told(fake: FakeTensorRt, monkeypatch: Patch) -> None:

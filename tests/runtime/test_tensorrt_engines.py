@@ -28,7 +28,8 @@ from .fake_cuda import FakeCuda
 from .fake_tensorrt import MAGIC, FakeTensorRt
 from .synthetic import write
 
-KEY = EngineKey(onnx_sha256="ab" * 32, package="tensorrt", version="11.0", gpu="A GPU", largest=256, flags=("no TF32",))
+KEY = EngineKey(onnx_sha256="ab" * 32, package="tensorrt", version="11.0", gpu="A GPU", largest=256, flags=("no TF32",),
+                system="linux x86_64")  # fmt: skip
 PLAN = bytes(range(256)) * 5
 Patch = pytest.MonkeyPatch
 
@@ -55,6 +56,7 @@ def test_what_is_kept_is_read_back(path: Path) -> None:
      ({"version": "11.1"}, "the version of TensorRT is another: it was '11.0', now '11.1'"),
      ({"gpu": "B"}, "the GPU is another: it was 'A GPU', now 'B'"),
      ({"largest": 512}, "the largest batch is another: it was 256, now 512"),
+     ({"system": "win32 AMD64"}, "the system is another: it was 'linux x86_64', now 'win32 AMD64'"),
      ({"flags": ()}, "how it is built is another: it was ('no TF32',), now ()")],
 )  # fmt: skip
 def test_another_key_means_a_new_engine(path: Path, changed: dict[str, Any], says: str) -> None:
@@ -190,6 +192,14 @@ def test_a_model_that_changed_since_it_was_checked_is_refused(parts: dict[str, b
     file.source.write_bytes(parts["row"])
     with pytest.raises(GraphFileError, match="toy.onnx changed while it was loaded"):
         engine_place(FakeTensorRt(FakeCuda()).package(), file, "", None)
+
+
+@pytest.mark.parametrize("what, largest", [("step graph", 256), ("score graph", 16), ("decoder", 16)])
+def test_graphs_of_whole_images_are_for_smaller_batches(toy: Path, tmp_path: Path, what: str, largest: int) -> None:
+    fake, file = FakeTensorRt(FakeCuda()), read_graph(toy, what)
+    build_and_keep(fake.package(), place := engine_place(fake.package(), file, "", None, tmp_path), ("8.9",), None)
+    assert fake.configs[0].profiles[0]["row"] == ((1,), (16,), (largest,))
+    assert read_engine(place.path, place.key, "8.9").largest == largest
 
 
 def test_a_built_engine_is_kept_under_its_key(toy: Path, tmp_path: Path) -> None:
