@@ -15,8 +15,8 @@ __all__ = ["LARGEST", "LARGEST_WHOLE", "Built", "build_engine", "build_flags", "
 LARGEST = 256
 """The largest batch, where nobody asks for another."""
 LARGEST_WHOLE = 16
-"""Of graphs that hold whole images: score graphs, decoders, encoders. The attention of 256 of them is beyond what
-TensorRT can index."""
+"""Of graphs that hold whole images: score graphs, decoders, encoders. One attention of the stock top prior has 2^31
+numbers for 256 images."""
 _TYPICAL = 16  # the batch size that kernels are chosen for
 
 

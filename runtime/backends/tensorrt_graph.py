@@ -131,10 +131,10 @@ class TensorRtGraph:
             raise EngineError(f"{where} ({reason_of(error)}).") from error
 
     def _info(self, name: str, file: GraphFile) -> TensorInfo:
-        kind = self._engine.get_tensor_dtype(name).name
-        if kind not in _DTYPES or self._engine.get_tensor_location(name) != self._package.trt.TensorLocation.DEVICE:
-            expected = "float32, int64 or bool on the GPU"
-            raise GraphFileError(f"{file.name}: {name!r} is {kind} elsewhere or of another kind, expected {expected}.")
+        kind, place = self._engine.get_tensor_dtype(name).name, self._engine.get_tensor_location(name)
+        if kind not in _DTYPES or place != self._package.trt.TensorLocation.DEVICE:
+            expected = "float32, int64 or bool on the GPU; export the checkpoint again"
+            raise GraphFileError(f"{file.name}: {name!r} is {kind} ({place}), expected {expected}.")
         shape = tuple(self._engine.get_tensor_shape(name))
         return TensorInfo(_DTYPES[kind], tuple(None if size == -1 else size for size in shape))
 

@@ -212,6 +212,35 @@ def test_a_run_that_fails_is_told_and_a_capture_is_ended(opened: Callable[..., S
         assert np.array_equal(captured.sample(2, label=1), sample_slowly(2, 1))
 
 
+@pytest.mark.parametrize(
+    "owner, name, answer, says",
+    [(fake_tensorrt.Context, "infer_shapes", ["label"], "the shape of 'label' is not known"),
+     (fake_tensorrt.Context, "get_tensor_shape", (7, 7), r"'prologue.0' is \[7, 7\], its buffer \[1, 6\]"),
+     (fake_tensorrt.Context, "set_tensor_address", False, "the address of 'label' was refused"),
+     (fake_tensorrt.Engine, "create_execution_context", None, "there is no context")],
+)  # fmt: skip
+def test_a_context_that_is_not_as_it_should_be_is_told(opened: Callable[..., Sampler], monkeypatch: Patch, owner: Any,
+                                                       name: str, answer: Any, says: str) -> None:
+    with opened() as captured:
+        monkeypatch.setattr(owner, name, lambda *given: answer)
+        with pytest.raises(EngineError, match=rf"toy.prologue.onnx: .*as its buffers were bound .{says}"):
+            captured.sample(1, label=1)
+
+
+@pytest.mark.parametrize("kind, place", [("HALF", "device"), ("FLOAT", "host")])
+def test_tensors_of_other_kinds_and_places_are_refused(opened: Callable[..., Sampler], monkeypatch: Patch, kind: str,
+                                                       place: str) -> None:
+    right = fake_tensorrt.Engine.__init__
+
+    def other(self: Any, *given: Any) -> None:
+        right(self, *given)
+        self.get_tensor_location, self.get_tensor_dtype = lambda name: place, lambda name: SimpleNamespace(name=kind)
+
+    monkeypatch.setattr(fake_tensorrt.Engine, "__init__", other)
+    with pytest.raises(GraphFileError, match=f"'row' is {kind} .{place}., expected float32, int64 or bool on the GPU"):
+        opened()
+
+
 def test_copies_and_launches_that_fail_are_told(opened: Callable[..., Sampler], fake: FakeTensorRt) -> None:
     with opened() as captured:
         captured.sample(1, label=1)
