@@ -6,9 +6,9 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pixelsnail_infer.errors import PixelsnailError
@@ -21,7 +21,7 @@ from pixelsnail_infer.export.emission.row import emit_row, exported
 from pixelsnail_infer.export.emission.score import emit_score
 from pixelsnail_infer.export.emission.step import emit_step
 from pixelsnail_infer.export.plans import check_graph_plan
-from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, Files, format_of
+from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, FORMATS, Files, names_of
 from pixelsnail_infer.manifest import Manifest, PrologueSpec, RowResultSpec, StateSpec
 from pixelsnail_infer.plan import DEFAULT_PLAN
 
@@ -57,7 +57,7 @@ def staging_folder(target: Path, format: str = DEFAULT_FORMAT) -> Iterator[Path]
     folder = target.parent.resolve()
     if not folder.is_dir():
         raise PixelsnailError(f"{target} cannot be written: there is no folder {folder}; create it first.")
-    for path in format_of(format).names(target):
+    for path in names_of(target, format):
         if path.exists() and not path.is_file():
             raise PixelsnailError(f"{path} is not a regular file; give the path of a file to write.")
     temporary: Path | None = None
@@ -75,18 +75,19 @@ def staging_folder(target: Path, format: str = DEFAULT_FORMAT) -> Iterator[Path]
 
 @dataclass(slots=True)
 class Artifacts:
-    """Files in the staging folder. `write` builds all parts; `finish` puts the final manifest in and moves them."""
+    """Files in the staging folder, of every format in `targets`, which names the file to load of each.
+
+    `write` decides every part once and writes it in all formats; `publish` moves them, with their final manifests.
+    """
 
     compiled: Compiled
     folder: Path
-    name: str
-    format: str = DEFAULT_FORMAT
-    files: Files | None = None
+    targets: Mapping[str, Path]
+    files: dict[str, Files] = field(default_factory=dict)
 
-    @property
-    def path(self) -> Path:
-        """The file that is loaded, in the staging folder."""
-        return self.folder / self.name
+    def path(self, format: str) -> Path:
+        """The file of this format that is loaded, in the staging folder."""
+        return self.folder / self.targets[format].name
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -95,13 +96,15 @@ class Artifacts:
         filtered = ("filtered",) if self.compiled.distribution.filters else ()
         return ("row", *(("prologue",) if conditioned else ()), "score", *filtered)
 
-    def write(self, manifest: Manifest) -> Manifest:
-        """Write every part; returns the manifest with files, states and prologue filled in."""
-        self.files, weights = format_of(self.format)(self.path), {}
+    def write(self, manifest: Manifest) -> dict[str, Manifest]:
+        """Write every part; returns each format's manifest, with files, states and prologue filled in."""
+        self.files = {one: FORMATS[one](self.path(one)) for one in self.targets}
+        weights = {}
         for part in (*self.parts, "step"):
             graph = build_part(self.compiled, part)
             weights[part] = graph.weights
-            self.files.add(part, graph)
+            for files in self.files.values():
+                files.add(part, graph)
         program, prologue = self.compiled.program, self.compiled.prologue
         dtype = manifest.plan.dtype
         width = max(1, sum(_count(node.channels) for node in exported(program, self.compiled.layout.stacks)))
@@ -111,20 +114,19 @@ class Artifacts:
                              per_step=weights["step"])
         filled = replace(manifest, states=state_specs(self.compiled.layout, dtype), prologue=specs,
                          row_result=RowResultSpec(width), parameters=parameters)
-        return self.describe(self.files.filled(filled))
+        return {one: self.describe(one, files.filled(filled)) for one, files in self.files.items()}
 
-    def describe(self, manifest: Manifest) -> Manifest:
-        """Write the file that is loaded with this manifest."""
-        assert self.files is not None
-        self.files.describe(manifest)
+    def describe(self, format: str, manifest: Manifest) -> Manifest:
+        """Write the file of this format that is loaded, with this manifest."""
+        self.files[format].describe(manifest)
         return manifest
 
-    def publish(self, target: Path) -> list[Path]:
-        """Move all files to where they belong, the one that is loaded last, and return their paths.
+    def publish(self) -> list[Path]:
+        """Move all files to where they belong, what is loaded after its siblings, and return their paths.
 
         The files of an older export are put aside first, and back where anything fails or interrupts.
         """
-        names = format_of(self.format).names(target)
+        names = [path for one, target in self.targets.items() for path in FORMATS[one].names(target)]
         old = Path(tempfile.mkdtemp(prefix="old.", dir=self.folder))
         moves: list[tuple[Path, Path]] = []
         try:

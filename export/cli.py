@@ -25,6 +25,7 @@ Turn a trained PixelSNAIL or PixelCNN checkpoint into graphs that sample fast.
   export-model digits.pt digits.onnx --n-head 4
   export-model params_cifar.ckpt cifar.onnx --arch h12_noup_smallkey
   export-model top.pt top_graphs.pt --format torchscript
+  export-model top.pt top_graphs.onnx --format both
   export-model vqvae.pt decoder.onnx
   export-model vqvae.pt encoder.onnx --part encoder
   export-model vqvae.pt decoder.pt --format torchscript
@@ -33,8 +34,10 @@ Turn a trained PixelSNAIL or PixelCNN checkpoint into graphs that sample fast.
 Writes OUT.onnx (one pixel), OUT.row.onnx (once per row), OUT.score.onnx (likelihoods), OUT.filtered.onnx (one pixel,
 with top-k and top-p; codes only) and, for models with conditions, OUT.prologue.onnx (once per image). Of a VQ-VAE or a
 VQ first stage it writes one file, the decoder or the encoder. With --format torchscript it writes OUT.pt, one archive
-of all graphs, which torch.jit.load reads in Python and in C++. The model is recognised from the checkpoint's tensors,
-the graphs are proven equal to PyTorch, and nothing is written unless all proofs hold.
+of all graphs, which torch.jit.load reads in Python and in C++. With --format both it writes OUT.onnx with its siblings
+and OUT.pt, all or none; OUT may end in either, and the other is written over only where an export wrote it. The model
+is recognised from the checkpoint's tensors, the graphs are proven equal to PyTorch, and nothing is written unless all
+proofs hold. The checkpoint is never written over.
 
 The checkpoint is loaded without running anything that it says. Then, without PyTorch:
 
@@ -52,7 +55,8 @@ def _run(argv: Sequence[str] | None, prog: str) -> int:
     parser = ArgumentParser(prog=prog, description=_HELP)
     parser.add_argument("checkpoint", metavar="CKPT", help="the trained model (.pt)")
     parser.add_argument("output", metavar="OUT.onnx",
-                        help="the step graph; the other files are named after it (OUT.pt with --format torchscript)")
+                        help="the step graph; the other files are named after it (OUT.pt with --format torchscript, "
+                             "OUT.onnx or OUT.pt with --format both)")
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     parser.add_argument("--traceback", action="store_true", help="on failure, also print where in the code it failed")
     parser.add_argument("--version", action="version", version=f"{prog} {__version__}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from pixelsnail_infer.export.staging import staged
 from pixelsnail_infer.export.tracing.forward import Forward, ForwardFunction
 from pixelsnail_infer.export.tracing.fresh import unwrapped
 from pixelsnail_infer.export.tracing.own_caches import forget_fakes
-from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, check_name
+from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, check_outputs
 from pixelsnail_infer.manifest import (
     CheckpointSpec,
     ConditionSpec,
@@ -64,7 +64,8 @@ def export_model(
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported[Manifest]:
     """Export a causal model and verify it; `target` is the step file, its siblings lie beside it. In the `format`
-    "torchscript" it is one archive of all parts, whose name ends in .pt.
+    "torchscript" it is one archive of all parts, whose name ends in .pt. "both" writes the two beside each other from
+    one analysis, all files or none: `target` is called like either, and the result has the manifest of the ONNX files.
 
     Give `levels` for a model of codes, or a `distribution` (`LogisticMixture` for channels), and `shape`, (H, W).
     `forward(module, pixels, conditions)` gives logits float `[B, levels, H, W]` for codes int64 `[B, H, W]`, or the
@@ -75,14 +76,14 @@ def export_model(
     w]`. `plan` says how the graphs compute; `say` hears what is going on.
 
     The module is copied and never changed. Nothing is left behind when anything fails. Verification needs ONNX Runtime
-    for the format "onnx".
+    for the formats "onnx" and "both".
     Not for several threads at once: while it works, PyTorch's default dtype is another at times.
 
     Raises `NotCausalError`, `UnsupportedOpError`, `ModelError`, `VerificationError`, or `PixelsnailError` when the
     files cannot be written.
     """
     check_prior_plan(plan)
-    check_name(os.fspath(target), format)
+    outputs = check_outputs(Path(target), format)
     target, module, law, shape = Path(target), unwrapped(module), _distribution(levels, distribution), _canvas(shape)
     specs = condition_specs(conditions)
     call = Forward(forward)
@@ -92,16 +93,31 @@ def export_model(
         reference = Reference(module, call, shape, law, specs)
         compiled, checks = staged(module, call, reference, say, plan)
         checks += verify_before(compiled, reference, say)
-        artifacts = Artifacts(compiled, folder, target.name, format)
+        artifacts = Artifacts(compiled, folder, outputs)
         say("writing the graphs")
         seen = (call.picked,) if call.picked else ()
-        manifest = artifacts.write(
+        written = artifacts.write(
             _manifest(module, law, shape, specs, plan, family, config, checkpoint_sha256, (*notes, *seen)))
-        with load(artifacts.path) as sampler:
-            checks += verify_files(sampler, reference, say)
-        manifest = artifacts.describe(replace(manifest, verification=_report(checks)))
-        files = artifacts.publish(target)
-    return Exported(manifest, tuple(files), tuple(checks), seen)
+        manifests, checks = _proven(artifacts, written, checks, reference, say)
+        files = artifacts.publish()
+    return Exported(manifests[0], tuple(files), tuple(checks), seen)
+
+
+def _proven(artifacts: Artifacts, written: Mapping[str, Manifest], before: Sequence[Check], reference: Reference,
+            say: Callable[[str], None]) -> tuple[list[Manifest], list[Check]]:
+    """The written files of every format proven, with the proofs in their manifests; and all proofs."""
+    manifests, checks = [], list(before)
+    for one, manifest in written.items():
+        which = f"{one}: " if len(written) > 1 else ""
+        with load(artifacts.path(one)) as sampler:
+            found = verify_files(sampler, reference, partial(_marked, say, which))
+        manifests.append(artifacts.describe(one, replace(manifest, verification=_report([*before, *found]))))
+        checks += [replace(check, name=which + check.name) for check in found]
+    return manifests, checks
+
+
+def _marked(say: Callable[[str], None], which: str, line: str) -> None:
+    say(which + line)
 
 
 def _report(checks: Sequence[Check]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pixelsnail_infer.checkpoints import load_checkpoint
@@ -26,7 +27,7 @@ from pixelsnail_infer.export.source.source_model import (
     own_model,
     recognised_model,
 )
-from pixelsnail_infer.export.writing.formats import check_name
+from pixelsnail_infer.export.writing.formats import BOTH, check_outputs, names_of
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime import Sampler, load
 
@@ -47,10 +48,10 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
 
     The model is recognised from the checkpoint's tensors, or it is a `model` of your own. `output`, whose name ends in
     .onnx, is the step file, and its siblings lie beside it; of a VQ-VAE or a VQ first stage, and in the format
-    torchscript, where it ends in .pt, it is the one file. `found` hears, line by line and before the work begins, what
-    was recognised and what of it is assumed; `say` hears what is going on. Nothing is left behind when anything fails.
-    The checkpoint is loaded without running anything that it says, unless `unsafe_pickle` asks for it; the file of
-    `model` is run. It is never written over.
+    torchscript, where it ends in .pt, it is the one file; in the format both it may end in either. `found` hears, line
+    by line and before the work begins, what was recognised and what of it is assumed; `say` hears what is going on.
+    Nothing is left behind when anything fails. The checkpoint is loaded without running anything that it says, unless
+    `unsafe_pickle` asks for it; the file of `model` is run. It is never written over.
 
     Raises `RequestError` for an option that is unknown or cannot be read, `CheckpointError`, what `export_model` and
     `export_codec` raise, and `PixelsnailError` for an option that has no meaning for the model.
@@ -59,7 +60,7 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
     may be given as there, as text; `condition` also as a dict, `{"label": "class:10"}`.
     """
     asked = read_options(ExportOptions, options, "export_checkpoint")
-    check_output(path, output, asked.format)
+    check_output(path, output, asked.format, asked.ema_file)
     say(f"reading {os.fsdecode(path)}")
     if asked.model is not None:
         with own_model(path, asked) as source:
@@ -67,20 +68,30 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
     checkpoint = load_checkpoint(path, options=asked)
     refuse_idle_options(asked, path, checkpoint)
     if checkpoint.family in CODECS:
+        if asked.format == BOTH:
+            raise PixelsnailError("decoders and encoders are written in one format at a time: leave out --format both, or "
+                                  "export twice.")
         return export_half(checkpoint, output, asked, say, found)
     return _export(recognised_model(checkpoint, asked.round), output, asked, say, found)
 
 
-def check_output(path: FilePath, output: FilePath, name: str) -> None:
-    """Raise `PixelsnailError` unless an export of the checkpoint `path` in the format `name` may be called `output`: by
-    its ending, and because it is another file."""
-    check_name(os.fsdecode(output), name)
+def check_output(path: FilePath, output: FilePath, name: str, averages: FilePath | None = None) -> None:
+    """Raise `PixelsnailError` unless an export of the checkpoint `path`, and of the `averages` in a file of their own,
+    may be called `output` in the format `name`: by its ending, because it writes over neither of them, and as
+    `check_outputs` says."""
+    target = Path(os.fsdecode(output))
+    for file in names_of(target, name):
+        if _same(path, file) or (averages is not None and _same(averages, file)):
+            which = "the file" if file == target else "a file"
+            raise PixelsnailError(f"{which} to write is {str(file)!r}, the checkpoint itself; name another.")
+    check_outputs(target, name)
+
+
+def _same(path: FilePath, other: FilePath) -> bool:
     try:
-        same = os.path.samefile(path, output)
+        return os.path.samefile(path, other)
     except (OSError, ValueError):  # one of them is not there
-        same = False
-    if same:
-        raise PixelsnailError(f"the file to write is {os.fsdecode(output)!r}, the checkpoint itself; name another.")
+        return False
 
 
 def _export(source: SourceModel, output: FilePath, options: ExportOptions, say: Hear, found: Hear

@@ -14,7 +14,7 @@ from pixelsnail_infer.codec import CODEC_KINDS
 from pixelsnail_infer.export.plans import CODEC_PLANS, PRIOR_PLANS
 from pixelsnail_infer.export.source.declared import EXPECTED, condition_specs, named_condition
 from pixelsnail_infer.export.source.user_model import model_arguments
-from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, FORMATS
+from pixelsnail_infer.export.writing.formats import CHOICES, DEFAULT_FORMAT
 from pixelsnail_infer.manifest import ConditionSpec
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 
@@ -103,8 +103,8 @@ class ExportOptions(SourceOptions):
         DEFAULT_PLAN.target, "what the graphs are written for: any engine, or one of them", WRITING,
         choices=_names("target"))
     format: str = option(
-        DEFAULT_FORMAT, "onnx: files for any engine, OUT.onnx; torchscript: one archive for PyTorch, OUT.pt",
-        WRITING, choices=tuple(FORMATS))
+        DEFAULT_FORMAT, "onnx: files for any engine, OUT.onnx; torchscript: one archive for PyTorch, OUT.pt; both: the "
+        "two beside each other, named after either", WRITING, choices=CHOICES)
 
     @property
     def plan(self) -> Plan:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pixelsnail_infer.errors import GraphFileError
 from pixelsnail_infer.export.emission.graph import Graph
 from pixelsnail_infer.export.writing.onnx_writer import ModelProto, set_metadata, write_onnx
 from pixelsnail_infer.export.writing.saving import save
 from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, PARTS, FileSpec, Manifest, sibling_path
+from pixelsnail_infer.runtime.files.graphfile import read_graph
 
 __all__ = ["OnnxFiles"]
 
@@ -29,6 +31,14 @@ class OnnxFiles:
     def names(target: Path) -> list[Path]:
         """Every file that an export to `target` may have, the step first."""
         return [target, *(sibling_path(target, part) for part in PARTS)]
+
+    @staticmethod
+    def wrote(path: Path) -> bool:
+        """Whether the file is an exported step, or the one file of an exported decoder or encoder."""
+        try:
+            return METADATA_KEY in read_graph(path).metadata
+        except GraphFileError:
+            return False
 
     def add(self, part: str, graph: Graph) -> None:
         """Write a part, but for the step, which waits for the manifest."""

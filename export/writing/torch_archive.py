@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, fx
 
+from pixelsnail_infer.errors import GraphFileError
 from pixelsnail_infer.export.emission.graph import Graph
 from pixelsnail_infer.export.writing.saving import save
 from pixelsnail_infer.export.writing.torch_writer import plain, torch_module
@@ -37,6 +38,14 @@ class TorchArchive:
     def names(target: Path) -> list[Path]:
         """The file."""
         return [target]
+
+    @staticmethod
+    def wrote(path: Path) -> bool:
+        """Whether the file is an archive that the runtime would read."""
+        try:
+            return bool(read_archive(path).manifest)
+        except GraphFileError:
+            return False
 
     def add(self, part: str, graph: Graph) -> None:
         """Keep a part until all are there."""

@@ -158,7 +158,7 @@ def test_names_and_formats_agree(name: str, format: str, says: str, tmp_path: Pa
     assert says in capsys.readouterr().err
     with pytest.raises(PixelsnailError, match=says):
         export_model(models.prior("one_row"), tmp_path / name, levels=7, shape=(1, 6), format=format)
-    with pytest.raises(PixelsnailError, match="format is 'pt2', expected 'onnx' or 'torchscript'"):
+    with pytest.raises(PixelsnailError, match="format is 'pt2', expected 'onnx', 'torchscript' or 'both'"):
         export_model(models.prior("one_row"), tmp_path / name, levels=7, shape=(1, 6), format="pt2")
     assert not list(tmp_path.iterdir())
 
