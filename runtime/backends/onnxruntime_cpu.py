@@ -105,6 +105,12 @@ class OrtGraph:
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> BoundGraph:
         """Bind by name once; nothing is bound again until the batch size changes."""
+        binding = self._binding(inputs, outputs)
+        # A graph with states may warn that one is not written in place; and it runs at every pixel, without options.
+        options = None if any(f"{name}.out" in self.outputs for name in self.inputs) else _silent()
+        return OrtBoundGraph(self._session, binding, options, self._where)
+
+    def _binding(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> ort.IOBinding:
         try:
             binding = self._session.io_binding()
             for name in self.inputs:
@@ -113,9 +119,7 @@ class OrtGraph:
                 binding.bind_ortvalue_output(name, outputs[name].value)  # type: ignore[attr-defined]
         except Exception as error:
             raise EngineError(f"{self._where}, as its buffers were bound ({reason_of(error)}).") from error
-        # A graph with states may warn that one is not written in place; and it runs at every pixel, without options.
-        options = None if any(f"{name}.out" in self.outputs for name in self.inputs) else _silent()
-        return OrtBoundGraph(self._session, binding, options, self._where)
+        return binding
 
 
 class OrtBoundGraph:

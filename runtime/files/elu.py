@@ -1,0 +1,118 @@
+"""An ONNX model without `Elu`, for engines that have no kernel of it: every one becomes three or four plainer nodes.
+
+    Elu(x) = x > 0 ? x : alpha · (exp(x) - 1)
+
+What is computed is the same, to the bit where the engine's `Exp` is the one that its `Elu` would use. The model is
+rewritten as protobuf, without the onnx package, and its weights are copied as they are.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from pixelsnail_infer.runtime.files.protobuf import BYTES, FIXED32, FIXED64, VARINT, fields
+
+__all__ = ["without_elu"]
+
+# Numbers of the fields that matter, from onnx.proto3.
+_MODEL_GRAPH = 7
+_GRAPH_NODE, _GRAPH_TENSOR = 1, 5
+_INPUT, _OUTPUT, _NAME, _KIND, _ATTRIBUTE = 1, 2, 3, 4, 5
+_FLOAT = 2  # of an attribute, and also the type of a tensor's numbers
+_PREFIX = "pixelsnail_infer.elu"
+
+
+def without_elu(model: bytes) -> bytes:
+    """The model with every `Elu` of its graph written in other operators; the same bytes where it has none.
+
+    Raises `WireError` for what is no ONNX model.
+    """
+    whole = memoryview(model)
+    if not any(_is_elu(node) for graph in _held(whole, _MODEL_GRAPH) for node in _held(graph, _GRAPH_NODE)):
+        return model
+    parts = []
+    for number, wire, value in fields(whole):
+        if number == _MODEL_GRAPH and isinstance(value, memoryview):
+            value = memoryview(b"".join(_graph(value)))
+        parts.append(_field(number, wire, value))
+    return b"".join(parts)
+
+
+def _graph(graph: memoryview) -> Iterator[bytes]:
+    """Its fields, with nodes in place of each `Elu`, and the numbers that those need."""
+    factors: set[float] = {0.0, 1.0}
+    for number, wire, value in fields(graph):
+        if number == _GRAPH_NODE and isinstance(value, memoryview) and _is_elu(value):
+            alpha = _alpha(value)
+            factors.add(alpha)
+            for node in _nodes(value, alpha):
+                yield _field(_GRAPH_NODE, BYTES, node)
+        else:
+            yield _field(number, wire, value)
+    for factor in sorted(factors):
+        tensor = _varint(2 << 3) + _varint(1) + _text(8, _number(factor)) + _field(9, BYTES, struct.pack("<f", factor))
+        yield _field(_GRAPH_TENSOR, BYTES, tensor)  # no dims: one number that fits beside any tensor
+
+
+def _nodes(elu: memoryview, alpha: float) -> Iterator[bytes]:
+    (x,), (y,), name = *(list(_texts(elu, number)) for number in (_INPUT, _OUTPUT)), "".join(_texts(elu, _NAME))
+    grown, low, mask = (f"{y}.{_PREFIX}.{one}" for one in ("exp", "low", "mask"))
+    yield _node("Exp", [x], grown, name)
+    yield _node("Sub", [grown, _number(1.0)], low, name)
+    if alpha != 1.0:
+        yield _node("Mul", [low, _number(alpha)], f"{low}.scaled", name)
+        low = f"{low}.scaled"
+    yield _node("Greater", [x, _number(0.0)], mask, name)
+    yield _node("Where", [mask, x, low], y, name)
+
+
+def _node(kind: str, inputs: list[str], output: str, name: str) -> bytes:
+    held = b"".join(_text(_INPUT, one) for one in inputs) + _text(_OUTPUT, output)
+    return held + _text(_NAME, f"{name}/{kind}") + _text(_KIND, kind)
+
+
+def _number(factor: float) -> str:
+    """The name of the tensor that holds it."""
+    return f"{_PREFIX}.{factor!r}"
+
+
+def _is_elu(node: memoryview) -> bool:
+    return list(_texts(node, _KIND)) == ["Elu"]
+
+
+def _alpha(node: memoryview) -> float:
+    for attribute in _held(node, _ATTRIBUTE):
+        for number, _, value in fields(attribute):
+            if number == _FLOAT and isinstance(value, memoryview):
+                return float(struct.unpack("<f", value)[0])
+    return 1.0
+
+
+def _held(message: memoryview, wanted: int) -> Iterator[memoryview]:
+    return (value for number, _, value in fields(message) if number == wanted and isinstance(value, memoryview))
+
+
+def _texts(message: memoryview, wanted: int) -> Iterator[str]:
+    return (bytes(value).decode() for value in _held(message, wanted))
+
+
+def _text(number: int, value: str) -> bytes:
+    return _field(number, BYTES, value.encode())
+
+
+def _field(number: int, wire: int, value: int | memoryview | bytes) -> bytes:
+    tag = _varint(number << 3 | wire)
+    if isinstance(value, int):
+        assert wire == VARINT
+        return tag + _varint(value)
+    assert wire in (BYTES, FIXED32, FIXED64)
+    return b"".join([tag, _varint(len(value)) if wire == BYTES else b"", value])
+
+
+def _varint(value: int) -> bytes:
+    held = bytearray()
+    while value >= 0x80:
+        held.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*held, value])
