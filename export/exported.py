@@ -17,7 +17,8 @@ M = TypeVar("M", bound=Manifest | CodecManifest, covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Exported(Generic[M]):
-    """What an export wrote: the manifest, the files (of a prior the step first), and the proofs."""
+    """What an export wrote: the manifest (in the format both, that of the ONNX files), the files (of a prior the step
+    first), and the proofs."""
 
     manifest: M
     files: tuple[Path, ...]

@@ -7,7 +7,6 @@
 #include "npy.h"
 
 #include <ATen/ops/full.h>
-#include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 #include <torch/csrc/jit/api/module.h>
@@ -154,18 +153,23 @@ class Archive {
   std::map<std::string, Part> parts_;
 };
 
+at::ScalarType type_of(const std::string& dtype) {
+  static const std::map<std::string, at::ScalarType> known{
+      {"float32", at::kFloat}, {"int64", at::kLong}, {"bool", at::kBool}};
+  if (known.count(dtype) == 0) fail("the archive has tensors of " + dtype + ", which this example does not know");
+  return known.at(dtype);
+}
+
 // All tensors by name, inputs and outputs of every part.
 class Drawing {
  public:
   Drawing(Archive& archive, int64_t images, double temperature) : archive_(archive), images_(images) {
-    Part& step = archive.part("step");
-    held_["temperature"] = at::full({images}, temperature, at::kFloat);
-    held_["given"] = at::zeros(sizes(step, "given"), at::kLong);  // no pixel is known beforehand
-    held_["use_given"] = at::zeros(sizes(step, "use_given"), at::kBool);
+    fill("step", "temperature", temperature);
+    fill("step", "given", 0);
+    fill("step", "use_given", 0);  // no pixel is known beforehand
     for (const char* part : {"row", "step"})
       for (const std::string& name : archive.part(part).inputs)
-        if (name.rfind("state.", 0) == 0)
-          held_[name] = at::full(sizes(archive.part(part), name), archive.number_of(name, "initial"), at::kFloat);
+        if (name.rfind("state.", 0) == 0) fill(part, name, archive.number_of(name, "initial"));
   }
 
   void condition(const std::vector<int64_t>& labels) {
@@ -209,10 +213,11 @@ class Drawing {
   }
 
  private:
-  std::vector<int64_t> sizes(const Part& part, const std::string& name) const {
-    std::vector<int64_t> shape = part.shape(name);
+  // One number in all of a tensor that the part takes.
+  void fill(const std::string& part, const std::string& name, double number) {
+    std::vector<int64_t> shape = archive_.part(part).shape(name);
     shape.at(0) = images_;
-    return shape;
+    held_[name] = at::full(shape, number, type_of(archive_.part(part).dtype(name)));
   }
 
   void run(const std::string& name) {
