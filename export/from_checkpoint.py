@@ -69,8 +69,8 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
     refuse_idle_options(asked, path, checkpoint)
     if checkpoint.family in CODECS:
         if asked.format == BOTH:
-            raise PixelsnailError("decoders and encoders are written in one format at a time: leave out --format both, or "
-                                  "export twice.")
+            raise PixelsnailError("decoders and encoders are written in one format at a time: leave out --format both, "
+                                  "or export twice.")
         return export_half(checkpoint, output, asked, say, found)
     return _export(recognised_model(checkpoint, asked.round), output, asked, say, found)
 

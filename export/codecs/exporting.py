@@ -23,7 +23,7 @@ from pixelsnail_infer.export.exported import Exported
 from pixelsnail_infer.export.exporting import module_sha256
 from pixelsnail_infer.export.plans import check_codec_plan
 from pixelsnail_infer.export.proofs.verify import Check
-from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, check_name
+from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, check_outputs
 from pixelsnail_infer.manifest import CheckpointSpec, ModelSpec
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime import load_decoder, load_encoder
@@ -56,9 +56,9 @@ def export_codec(
     `PixelsnailError` when the file cannot be written.
     """
     check_codec_plan(plan)
-    check_name(os.fspath(target), format)
     if format not in HALF_FILES:
         raise ModelError(f"format is {format!r}, expected {' or '.join(map(repr, HALF_FILES))} for a {kind}.")
+    check_outputs(Path(target), format)
     target, first = Path(target), as_first_stage(module)
     if kind not in CODEC_KINDS:
         raise ModelError(f"kind is {kind!r}, expected one of {', '.join(CODEC_KINDS)}.")

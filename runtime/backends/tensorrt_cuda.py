@@ -13,8 +13,9 @@ from pixelsnail_infer.messages import shown
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime.backends.cuda_buffer import CudaBuffer
 from pixelsnail_infer.runtime.backends.cuda_device import CudaDevice, CudaError
+from pixelsnail_infer.runtime.backends.cuda_sweep import CudaSweep
 from pixelsnail_infer.runtime.backends.host import check_threads
-from pixelsnail_infer.runtime.backends.protocol import Buffer, Graph
+from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep
 from pixelsnail_infer.runtime.backends.tensorrt_builder import check_targets
 from pixelsnail_infer.runtime.backends.tensorrt_engines import Kept, read_engine
 from pixelsnail_infer.runtime.backends.tensorrt_graph import open_engine
@@ -66,6 +67,11 @@ class TensorRtBackend:
             raise EngineError(
                 f"{wanted} cannot be had on {self.device} ({error}); give a smaller max_batch."
             ) from error
+
+    def sweep(self, step: BoundGraph, column: Buffer, pixel: Buffer, width: int) -> Sweep:
+        """Columns and pixels stay on the GPU until a row is drawn."""
+        assert isinstance(column, CudaBuffer) and isinstance(pixel, CudaBuffer)
+        return CudaSweep(step, column, pixel, width, self._cuda)
 
     def _built(self, place: EnginePlace, kept: Kept) -> bytes:
         """A new engine; with TensorRT for RTX also for the GPUs that the old one was for."""

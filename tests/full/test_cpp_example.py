@@ -37,8 +37,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "cmake --build" in lines and "--temperature" in lines
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
                    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", f"set -euo pipefail\n{lines}"], cwd=top, env=environment, capture_output=True, text=True,
-                          timeout=1500)
+    done = subprocess.run(["bash", "-c", f"set -euo pipefail\n{lines}"], cwd=top, env=environment,
+                          capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "warning" not in done.stdout, done.stdout
     return top / "build"
