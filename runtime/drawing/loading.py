@@ -34,8 +34,8 @@ def load(
 
     `device` is "cpu" or "cuda", of "torch" and "tensorrt" also "cuda:1" and so on; another device than the one asked
     for is never used. `backend` is "onnxruntime", which runs ONNX files, "torch", which runs archives, "tensorrt",
-    which runs ONNX files on a GPU and first builds engines where none are kept, or "auto": onnxruntime or torch, whichever
-    runs this file. `threads` is the number of threads that one run of a graph uses (None: every core this process may
+    which runs ONNX files on a GPU and first builds engines where none are kept, or "auto": onnxruntime or torch, as
+    the file wants. `threads` is the number of threads that one run of a graph uses (None: every core this process may
     use, or PyTorch's own setting), and of TensorRT its builder; no global setting stays changed. Any thread may call
     the sampler; calls on one sampler wait for each other.
 

@@ -87,10 +87,11 @@ class FakeCuda:
         return (OK,)
 
     def held(self, address: int, size: int, kind: str) -> NDArray[np.uint8]:
-        """The memory at an address, which must be there, of this kind, and long enough."""
-        found, array = self.memory[address]
-        assert found == kind and size <= array.nbytes
-        return array[:size]
+        """The memory at an address, or within such memory, which must be there, of this kind, and long enough."""
+        begin = max((begin for begin in self.memory if begin <= address), default=address)
+        found, array = self.memory[begin]
+        assert found == kind and address - begin + size <= array.nbytes
+        return array[address - begin : address - begin + size]
 
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: Copy, stream: int) -> tuple[Any]:
         taken, given = kind.value
