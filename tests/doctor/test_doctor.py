@@ -134,7 +134,8 @@ def test_a_gpu_that_does_not_work_is_no_cpu(fakes: Fakes) -> None:
 @pytest.mark.parametrize(("change", "device", "cuda"), [
     ("import os\nreal.InferenceSession = lambda *given, **named: os.kill(os.getpid(), 11)", "cpu", "failed"),
     ("import os\nwanted = real.OrtValue.ortvalue_from_numpy\nreal.OrtValue.ortvalue_from_numpy = staticmethod("
-     "lambda array, *device: os._exit(0) if device and device[0] == 'cuda' else wanted(array, *device))", "cuda", "failed"),
+     "lambda array, *device: os._exit(0) if device and device[0] == 'cuda' else wanted(array, *device))", "cuda",
+     "failed"),
 ])
 def test_an_engine_that_crashes_at_a_device_is_blamed_there(change: str, device: str, cuda: str, fakes: Fakes) -> None:
     fakes.changed("onnxruntime", f"{PROVIDERS}\n{change}")
