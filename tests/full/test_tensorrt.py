@@ -54,9 +54,9 @@ FIRST_STAGES: dict[str, Callable[[], Any]] = {
 }
 
 
-def snail(name: str) -> tuple[Any, ...]:
-    """A published network of images at full size."""
-    config = NAMED[name]
+def snail(name: str, nr_resnet: int = 4) -> tuple[Any, ...]:
+    """A published network of images; it has 4 residual blocks in each of its blocks."""
+    config = replace(NAMED[name], nr_resnet=nr_resnet)
     return Snail(config), LogisticMixture(config.nr_mix, config.channels), config.shape, ()
 
 
@@ -70,8 +70,8 @@ STOCK: dict[str, Callable[[], tuple[Any, ...]]] = {
     "top": lambda: (Prior(TOP), Categorical(512), TOP.shape, ()),
     "bottom": lambda: (Prior(BOTTOM), Categorical(512), BOTTOM.shape, (CONDITION,)),
     "h12_noup_smallkey": lambda: snail("h12_noup_smallkey"),  # h8 is the same with fewer blocks
-    "h12_pool2_smallkey": lambda: snail("h12_pool2_smallkey"),
-    "h6_shift": lambda: snail("h6_shift"),
+    "h12_pool2_smallkey": lambda: snail("h12_pool2_smallkey", nr_resnet=1),
+    "h6_shift": lambda: snail("h6_shift", nr_resnet=1),
 }
 PRIORS = ("digits", "patches", "pixelcnn_digits", "vqvae_top", "vqvae_bottom")
 
@@ -94,7 +94,7 @@ def test_every_graph_of_an_example_builds_an_engine(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", STOCK)
 def test_every_graph_of_a_stock_model_builds_an_engine(name: str, tmp_path: Path) -> None:
-    """At full size, with random weights."""
+    """At full width and size, with random weights."""
     torch.manual_seed(0)
     seen = {part: check(part, model, tmp_path) for part, model in graphs(*STOCK[name]())}
     assert {"step", "row", "score"} <= set(seen) <= PARTS
