@@ -26,7 +26,7 @@ from . import families as f
 EXAMPLES = Path(__file__).parents[3] / "examples"
 DIGITS = EXAMPLES / "digits.pt"
 BESIDE = {"export": {"checkpoint", "output", "quiet", "traceback", "version", "help"},
-          "verify": {"exported", "checkpoint", "device", "help"}}
+          "verify": {"exported", "checkpoint", "device", "backend", "help"}}
 Capture = pytest.CaptureFixture[str]
 
 
@@ -227,14 +227,14 @@ def test_verify_only_prints(capsys: Capture, monkeypatch: pytest.MonkeyPatch, tm
     done = export_checkpoint(DIGITS, tmp_path / "done.onnx")
     calls = list[tuple[Any, ...]]()
 
-    def call(exported: str, checkpoint: str, *, device: str, say: Any, **options: Any) -> Any:
-        calls.append((exported, checkpoint, device, options))
+    def call(exported: str, checkpoint: str, *, device: str, backend: str, say: Any, **options: Any) -> Any:
+        calls.append((exported, checkpoint, device, backend, options))
         return done.checks
 
     monkeypatch.setattr(verify_command, "verify_export", call)
-    assert infer(["verify", "a.onnx", "a.pt", "--device", "cuda", "--no-ema"]) == 0
+    assert infer(["verify", "a.onnx", "a.pt", "--device", "cuda", "--backend", "torch", "--no-ema"]) == 0
     plain = {place.name: place.default for place in fields(SourceOptions)}
-    assert calls == [("a.onnx", "a.pt", "cuda", {**plain, "no_ema": True})]
+    assert calls == [("a.onnx", "a.pt", "cuda", "torch", {**plain, "no_ema": True})]
     assert capsys.readouterr().out.startswith("verification against PyTorch\n")
 
 
