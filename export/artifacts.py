@@ -6,20 +6,22 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.export.analysis.layout import Layout
+from pixelsnail_infer.export.analysis.widths import is_exact
 from pixelsnail_infer.export.compile import Compiled
-from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.builder import HALVES, GraphBuilder
 from pixelsnail_infer.export.emission.full import emit_prologue
 from pixelsnail_infer.export.emission.graph import Graph
 from pixelsnail_infer.export.emission.row import emit_row, exported
 from pixelsnail_infer.export.emission.score import emit_score
 from pixelsnail_infer.export.emission.step import emit_step
+from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.plans import check_graph_plan
 from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, FORMATS, Files, names_of
 from pixelsnail_infer.manifest import Manifest, PrologueSpec, RowResultSpec, StateSpec
@@ -45,10 +47,16 @@ def build_part(compiled: Compiled, part: str) -> Graph:
 
 
 def state_specs(layout: Layout, dtype: str = DEFAULT_PLAN.dtype) -> tuple[StateSpec, ...]:
-    """The states as the manifest describes them."""
-    canvases = tuple(StateSpec(c.name, c.shape, dtype, c.border, c.name.split(".")[1], c.writer)
+    """The states as the manifest describes them, of this dtype but for those that are exact."""
+    canvases = tuple(StateSpec(c.name, c.shape, stored_as(c.members, dtype), c.border, c.name.split(".")[1], c.writer)
                      for c in layout.canvases)
-    return canvases + tuple(StateSpec(c.name, c.shape, dtype, 0.0, c.role, c.writer) for c in layout.caches)
+    return canvases + tuple(StateSpec(c.name, c.shape, stored_as(c.members, dtype), 0.0, c.role, c.writer)
+                            for c in layout.caches)
+
+
+def stored_as(values: Sequence[Node], dtype: str) -> str:
+    """The dtype that a tensor of these values has in a plan of this dtype."""
+    return "float32" if dtype in HALVES and is_exact(values) else dtype
 
 
 @contextmanager
@@ -107,13 +115,15 @@ class Artifacts:
                 files.add(part, graph)
         program, prologue = self.compiled.program, self.compiled.prologue
         dtype = manifest.plan.dtype
-        width = max(1, sum(_count(node.channels) for node in exported(program, self.compiled.layout.stacks)))
-        specs = tuple(PrologueSpec(prologue.name(n), tuple(prologue.shape(n)), prologue.dtype(n, dtype))
+        row = exported(program, self.compiled.layout.stacks)
+        result = RowResultSpec(max(1, sum(_count(node.channels) for node in row)),
+                               None if (held := stored_as(row, dtype)) == dtype else held)
+        specs = tuple(PrologueSpec(prologue.name(n), tuple(prologue.shape(n)), prologue.dtype(n, stored_as([n], dtype)))
                       for n in prologue.crossing)
         parameters = replace(manifest.parameters, per_image=weights.get("prologue", 0), per_row=weights["row"],
                              per_step=weights["step"])
         filled = replace(manifest, states=state_specs(self.compiled.layout, dtype), prologue=specs,
-                         row_result=RowResultSpec(width), parameters=parameters)
+                         row_result=result, parameters=parameters)
         return {one: self.describe(one, files.filled(filled)) for one, files in self.files.items()}
 
     def describe(self, format: str, manifest: Manifest) -> Manifest:

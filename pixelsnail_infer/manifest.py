@@ -7,27 +7,26 @@ neither side can write or accept a broken manifest. All objects are immutable an
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from pixelsnail_infer.checks import EXPORT_AGAIN, MOST_BYTES, MOST_LEVELS, among, at_least, prefix, sha256, sizes
+from pixelsnail_infer.bits import BitsSpec
+from pixelsnail_infer.checks import EXPORT_AGAIN, MOST_BYTES, MOST_LEVELS, among, at_least, sha256, sizes
 from pixelsnail_infer.document import read_document, write_document
 from pixelsnail_infer.errors import ManifestError
 from pixelsnail_infer.messages import shown
 from pixelsnail_infer.parts import PART_KEY, PARTS, ArchiveSpec, FileSpec, sibling_path
 from pixelsnail_infer.plan import KNOWN, Plan
+from pixelsnail_infer.tensors import ITEM_BYTES, PrologueSpec, RowResultSpec, StateSpec
 
 __all__ = [
-    "FORMAT_VERSION", "ITEM_BYTES", "METADATA_KEY", "PARTS", "PART_KEY", "ArchiveSpec", "CheckpointSpec",
+    "FORMAT_VERSION", "ITEM_BYTES", "METADATA_KEY", "PARTS", "PART_KEY", "ArchiveSpec", "BitsSpec", "CheckpointSpec",
     "ConditionSpec", "DistributionSpec", "FileSpec", "Manifest", "ModelSpec", "NoiseSpec", "ParameterSpec", "PixelSpec",
     "PrologueSpec", "RowResultSpec", "StateSpec", "sibling_path",
 ]  # fmt: skip
 
 FORMAT_VERSION = 1
 METADATA_KEY = "pixelsnail_infer.manifest"
-ITEM_BYTES = {"float32": 4, "int64": 8}
-_LARGEST = {"float32": (2 - 2**-23) * 2.0**127, "int64": 2**53}  # a state's initial value: exact also as a float64
 _LONGEST_NAME = 120
 
 
@@ -84,57 +83,6 @@ class ConditionSpec:
             raise ManifestError(f"{where}: kind {self.kind!r} {wanted} 'levels'; {EXPORT_AGAIN}.")
         if self.levels is not None:
             at_least(self.levels, 1, f"{where}: levels", MOST_LEVELS)
-
-
-@dataclass(frozen=True, slots=True)
-class PrologueSpec:
-    """One prologue tensor `prologue.<k>`; `shape` is without the batch axis."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    def __post_init__(self) -> None:
-        prefix(self.name, "prologue.")
-        among(self.dtype, tuple(ITEM_BYTES), f"{self.name}: dtype")
-        sizes(self.shape, None, f"{self.name}: shape")
-
-
-@dataclass(frozen=True, slots=True)
-class StateSpec:
-    """One state `state.<name>`: `shape` [N, S, C] without the batch axis, written along S by the graph `writer`."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    initial: float
-    role: str
-    writer: str
-
-    def __post_init__(self) -> None:
-        prefix(self.name, "state.")
-        among(self.dtype, tuple(ITEM_BYTES), f"{self.name}: dtype")
-        among(self.role, ("pixels", "canvas", "keys", "values", "row"), f"{self.name}: role")
-        among(self.writer, ("step", "row"), f"{self.name}: writer")
-        sizes(self.shape, 3, f"{self.name}: shape")
-        if not abs(self.initial) <= _LARGEST[self.dtype] or (self.dtype == "int64" and self.initial % 1):
-            what = f"{self.name}: initial {shown(self.initial)} is no finite {self.dtype}"
-            raise ManifestError(f"{what}; {EXPORT_AGAIN}.")
-
-    @property
-    def bytes_per_slot(self) -> int:
-        """Exact bytes of this state for one slot."""
-        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
-
-
-@dataclass(frozen=True, slots=True)
-class RowResultSpec:
-    """The packed row result, float32 [B, W, width]."""
-
-    width: int
-
-    def __post_init__(self) -> None:
-        at_least(self.width, 1, "row_result.width")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +160,7 @@ class Manifest:
     verification: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     archive: ArchiveSpec | None = None
+    bits_per_dim: BitsSpec | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -256,6 +205,11 @@ class Manifest:
     def plan(self) -> Plan:
         """Schedule, target and precision as one value."""
         return Plan(schedule=self.schedule, target=self.target, precision=self.precision)
+
+    @property
+    def row_result_dtype(self) -> str:
+        """Of the packed row result."""
+        return self.row_result.dtype or self.plan.dtype
 
     @property
     def levels(self) -> int:

@@ -12,10 +12,11 @@ from pixelsnail_infer.errors import PixelsnailError
 
 __all__ = ["DEFAULT_PLAN", "KNOWN", "Plan", "require"]
 
-KNOWN: dict[str, tuple[str, ...]] = {"schedule": ("raster",), "target": ("generic",), "precision": ("float32",)}
+KNOWN: dict[str, tuple[str, ...]] = {"schedule": ("raster",), "target": ("generic",),
+                                     "precision": ("float32", "float16", "bfloat16")}
 """Every name that a file may hold, whether or not this version has a writer or a backend for it."""
 
-DTYPES = {"float32": "float32", "float64": "float64"}  # by precision; float64 is for tests, and no file holds it
+DTYPES = {name: name for name in (*KNOWN["precision"], "float64")}  # float64 is for tests, and no file holds it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,8 @@ class Plan:
 
     @property
     def dtype(self) -> str:
-        """Of the floating-point numbers that go from one graph to the next: states, row results, prologue tensors."""
+        """Of the floating-point numbers that go from one graph to the next: states, row results, prologue tensors. In
+        half precision some are float32 all the same; a manifest says which."""
         return DTYPES[self.precision]
 
     def __str__(self) -> str:

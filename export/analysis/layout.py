@@ -57,6 +57,11 @@ class Cache:
     pool: tuple[int, int] | None = None
 
     @property
+    def members(self) -> tuple[Node, ...]:
+        """As a canvas has them."""
+        return (self.member,)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         channels = self.member.channels
         return math.prod(channels[:-1]), self.positions, channels[-1] if channels else 1

@@ -1,4 +1,9 @@
-"""Decide a graph, an operation at a time: equal operations become one, and equal constants one."""
+"""Decide a graph, an operation at a time: equal operations become one, and equal constants one.
+
+In a graph of half precision there are two kinds of floating-point values, see `graph.Kind`. The builder keeps them apart:
+sums, softmaxes and functions that half precision would overflow or coarsen take and give "wide" ones, operands of
+different kinds become "wide", and numbers become constants of the kind that they are used with.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +11,24 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.emission import vocabulary as v
 from pixelsnail_infer.export.emission.graph import Graph, Input, Kind, Operation, Output, Step, Value
 
-__all__ = ["GraphBuilder", "Operand", "kind_of"]
+__all__ = ["FLOATS", "HALVES", "GraphBuilder", "Operand", "kind_of"]
 
 Numbers = torch.Tensor | Sequence[Any] | float | int
 Operand = Value | Numbers
 """A value, or numbers that become a constant."""
 COMPARISONS = ("eq", "lt", "le", "gt", "ge")
+FLOATS: tuple[Kind, ...] = ("float", "wide")
+HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+WIDE = ("exp", "log", "sqrt", "reciprocal", "softplus", "pow")  # as PyTorch's autocast has it
 
 
 def kind_of(dtype: torch.dtype) -> Kind:
@@ -38,6 +48,8 @@ class GraphBuilder:
 
     def __init__(self, name: str, precision: str = "float32") -> None:
         self.name, self.precision = name, precision
+        self.half = precision in HALVES
+        self.wide: Kind = "wide" if self.half else "float"  # what is never half
         self.module = ""
         self._inputs: dict[str, Input] = {}
         self._outputs: list[Output] = []
@@ -49,6 +61,19 @@ class GraphBuilder:
         """What was collected."""
         return Graph(self.name, self.precision, tuple(self._inputs.values()), tuple(self._steps),
                      tuple(self._outputs), sum(self._weights.values()))
+
+    def as_kind(self, value: Value, kind: Kind) -> Value:
+        """A floating-point `value` as this kind of them; any other as it is."""
+        return self.cast(value, kind) if value.kind in FLOATS and value.kind != kind else value
+
+    def widened(self, value: Value) -> Value:
+        """A floating-point `value` as float32 where the graph's precision is half of that."""
+        return self.as_kind(value, self.wide)
+
+    def alike(self, values: Sequence[Value]) -> list[Value]:
+        """The values, of which the floating-point ones are of one kind: float32 if any of them is."""
+        kind = self.wide if any(value.kind == "wide" for value in values) else "float"
+        return [self.as_kind(value, kind) for value in values]
 
     def input(self, name: str, kind: Kind, shape: Sequence[int | str]) -> Value:
         """Declare a graph input, once however often it is asked for."""
@@ -62,10 +87,11 @@ class GraphBuilder:
             (value,) = self._append(v.Copy(value), value.kind)
         self._outputs.append(Output(name, value, tuple(shape)))
 
-    def constant(self, numbers: Numbers) -> Value:
-        """A constant; floating-point numbers take the graph's precision, and a single number the shape `[1]`."""
-        constant = self._constant(numbers)
-        return self._one(constant, _kind(constant.array))
+    def constant(self, numbers: Numbers, like: Kind = "float") -> Value:
+        """A constant; floating-point numbers take the graph's precision, or float32 where they are used with "wide"
+        ones, and a single number the shape `[1]`."""
+        constant, kind = self._constant(numbers, like)
+        return self._one(constant, kind)
 
     def copy(self, value: Value) -> Value:
         return self._one(v.Copy(value), value.kind)
@@ -77,24 +103,27 @@ class GraphBuilder:
         """`value`, which states and row results hold as a floating-point number, in the kind that it has elsewhere."""
         return value if dtype.is_floating_point else self.cast(value, kind_of(dtype))
 
-    def as_float(self, value: Value) -> Value:
-        """`value` as states and row results hold it."""
-        return value if value.kind == "float" else self.cast(value, "float")
+    def as_float(self, value: Value, kind: Kind = "float") -> Value:
+        """`value` as states and row results of this kind hold it."""
+        return value if value.kind == kind else self.cast(value, kind)
 
     def unary(self, fn: v.UnaryFn, value: Value) -> Value:
+        value = self.widened(value) if fn in WIDE else value
         return self._one(v.Unary(fn, value), "bool" if fn in ("not", "isnan") else value.kind)
 
     def elu(self, value: Value, alpha: float) -> Value:
-        return self._one(v.Elu(value, alpha), "float")
+        return self._one(v.Elu(value, alpha), value.kind)
 
     def leaky_relu(self, value: Value, slope: float) -> Value:
-        return self._one(v.LeakyRelu(value, slope), "float")
+        return self._one(v.LeakyRelu(value, slope), value.kind)
 
     def clip(self, value: Value, low: float, high: float) -> Value:
-        return self._one(v.Clip(value, low, high), "float")
+        return self._one(v.Clip(value, low, high), value.kind)
 
     def binary(self, fn: v.BinaryFn, a: Operand, b: Operand) -> Value:
-        left, right = self._value(a), self._value(b)
+        if fn in WIDE and isinstance(a, Value):
+            a = self.widened(a)
+        left, right = self._pair(a, b)
         assert left.kind == right.kind, (fn, left, right)
         return self._one(v.Binary(fn, left, right), "bool" if fn in COMPARISONS else left.kind)
 
@@ -117,7 +146,7 @@ class GraphBuilder:
         return self.binary("and", a, b)
 
     def where(self, mask: Operand, yes: Operand, no: Operand) -> Value:
-        held, first, second = self._value(mask), self._value(yes), self._value(no)
+        held, (first, second) = self._value(mask), self._pair(yes, no)
         assert held.kind == "bool" and first.kind == second.kind, (held, first, second)
         return self._one(v.Where(held, first, second), first.kind)
 
@@ -138,6 +167,7 @@ class GraphBuilder:
 
     def concat(self, values: Sequence[Value], axis: int) -> Value:
         """The values one after the other; a single one as it is."""
+        values = self.alike(values)
         assert len({value.kind for value in values}) == 1, values
         return values[0] if len(values) == 1 else self._one(v.Concat(tuple(values), axis), values[0].kind)
 
@@ -152,7 +182,7 @@ class GraphBuilder:
 
     def border(self, value: Value, left: int, right: int, fill: torch.Tensor) -> Value:
         """`fill` is `[*channels]`."""
-        return self._one(v.Border(value, left, right, self._constant(fill[None, None])), value.kind)
+        return self._one(v.Border(value, left, right, self._constant(fill[None, None], value.kind)[0]), value.kind)
 
     def gather(self, value: Operand, index: Operand, axis: int) -> Value:
         whole = self._value(value)
@@ -168,6 +198,7 @@ class GraphBuilder:
         return self._one(v.Write(state, update, start), state.kind)
 
     def reduce(self, fn: v.ReduceFn, value: Value, axis: int, keep: bool = False) -> Value:
+        value = self.widened(value) if fn != "max" else value
         return self._one(v.Reduce(fn, value, axis, keep), value.kind)
 
     def argmax(self, value: Value, axis: int, keep: bool = False) -> Value:
@@ -177,34 +208,54 @@ class GraphBuilder:
         return self._several(v.Top(value, count, axis), value.kind, "int")
 
     def cumulative_sum(self, value: Value, axis: int) -> Value:
+        value = self.widened(value)
         return self._one(v.CumulativeSum(value, axis), value.kind)
 
     def softmax(self, value: Value, axis: int, log: bool = False) -> Value:
-        return self._one(v.Softmax(value, axis, log), "float")
+        value = self.widened(value)
+        return self._one(v.Softmax(value, axis, log), value.kind)
 
     def matmul(self, a: Operand, b: Operand) -> Value:
-        return self._one(v.MatMul(self._value(a), self._value(b)), "float")
+        left, right = self._pair(a, b)
+        return self._one(v.MatMul(left, right), left.kind)
 
     def linear(self, value: Value, weight: Operand, bias: Operand) -> Value:
-        return self._one(v.Linear(value, self._value(weight), self._value(bias)), "float")
+        return self._one(v.Linear(value, self._pair(value, weight)[1], self._pair(value, bias)[1]), value.kind)
 
     def convolve(self, image: Value, kernel: Numbers, bias: Value | None, low: Sequence[int], high: Sequence[int]
                  ) -> Value:
         (top, left), (bottom, right) = low, high
-        return self._one(v.Convolve(image, self._constant(kernel), bias, (top, left), (bottom, right)), "float")
+        taps = self._constant(kernel, image.kind)[0]
+        return self._one(v.Convolve(image, taps, bias, (top, left), (bottom, right)), image.kind)
 
-    def _constant(self, numbers: Numbers) -> v.Constant:
+    def _constant(self, numbers: Numbers, like: Kind) -> tuple[v.Constant, Kind]:
+        """The constant and its kind; of floating-point numbers that is `like`, if that is one of floats."""
         array = numbers.detach().cpu().numpy() if isinstance(numbers, torch.Tensor) else np.asarray(numbers)
-        dtype = {"float": self.precision, "int": "int64", "bool": "bool"}[_kind(array)]
-        array = np.ascontiguousarray(array, dtype)
+        kind = like if _kind(array) == "float" and like in FLOATS else _kind(array)
+        dtype = {"float": self.precision, "wide": "float32", "int": "int64", "bool": "bool"}[kind]
+        array = np.ascontiguousarray(self._rounded(array) if dtype in HALVES else array, HALVES.get(dtype, dtype))
         digest = hashlib.sha256(f"{dtype} {array.shape} ".encode())
-        digest.update(array.data)
-        if array.size > 1 and _kind(array) == "float":
+        digest.update(array.view(np.uint16) if dtype in HALVES else array.data)
+        if array.size > 1 and kind in FLOATS:
             self._weights[digest.hexdigest()] = array.size
-        return v.Constant(digest.hexdigest(), array)
+        return v.Constant(digest.hexdigest(), array), kind
 
-    def _value(self, operand: Operand) -> Value:
-        return operand if isinstance(operand, Value) else self.constant(operand)
+    def _rounded(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Numbers of half precision. Raises `ModelError` for a finite one that becomes infinite."""
+        with np.errstate(over="ignore"):
+            rounded = array.astype(HALVES[self.precision])
+        if (np.isinf(rounded.astype(np.float64)) & np.isfinite(array)).any():
+            raise ModelError(f"the {self.name} graph has a weight of {float(np.abs(array[np.isfinite(array)]).max()):.3g},"
+                             f" which {self.precision} cannot hold; choose another --precision: bfloat16 or float32.")
+        return rounded
+
+    def _value(self, operand: Operand, like: Kind = "float") -> Value:
+        return operand if isinstance(operand, Value) else self.constant(operand, like)
+
+    def _pair(self, a: Operand, b: Operand) -> list[Value]:
+        """Two operands; floating-point ones of one kind."""
+        like = next((one.kind for one in (a, b) if isinstance(one, Value)), "float")
+        return self.alike([self._value(a, like), self._value(b, like)])
 
     def _one(self, operation: Operation, kind: Kind) -> Value:
         return self._several(operation, kind)[0]

@@ -5,15 +5,21 @@ from __future__ import annotations
 import torch
 
 from pixelsnail_infer.export.analysis.layout import Cache, Canvas
+from pixelsnail_infer.export.analysis.widths import is_exact
 from pixelsnail_infer.export.emission.builder import GraphBuilder
-from pixelsnail_infer.export.emission.graph import Value
+from pixelsnail_infer.export.emission.graph import Kind, Value
 
-__all__ = ["blocks", "declare", "gather", "row_start", "write"]
+__all__ = ["blocks", "declare", "gather", "kept_as", "row_start", "write"]
+
+
+def kept_as(g: GraphBuilder, state: Canvas | Cache) -> Kind:
+    """What the state holds numbers as."""
+    return g.wide if is_exact(state.members) else "float"
 
 
 def declare(g: GraphBuilder, state: Canvas | Cache) -> Value:
     """The state as an input of the graph."""
-    return g.input(state.name, "float", ["B", *state.shape])
+    return g.input(state.name, kept_as(g, state), ["B", *state.shape])
 
 
 def row_start(g: GraphBuilder, canvas: Canvas, dy: int = 0) -> Value:
@@ -36,7 +42,7 @@ def gather(g: GraphBuilder, canvas: Canvas, address: Value, members: torch.Tenso
 
 def write(g: GraphBuilder, state: Canvas | Cache, update: Value, address: Value) -> Value:
     """Write `update [B, N, n, C]` at `address [B]`, in place; the result is the graph's output."""
-    return g.write(declare(g, state), update, address)
+    return g.write(declare(g, state), g.as_kind(update, kept_as(g, state)), address)
 
 
 def blocks(g: GraphBuilder, cache: Cache, cells: Value) -> Value:

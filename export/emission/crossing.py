@@ -5,16 +5,23 @@ from __future__ import annotations
 import math
 
 from pixelsnail_infer.export.analysis.prologue import Prologue
+from pixelsnail_infer.export.analysis.widths import is_exact
 from pixelsnail_infer.export.emission.builder import GraphBuilder, kind_of
-from pixelsnail_infer.export.emission.graph import Value
+from pixelsnail_infer.export.emission.graph import Kind, Value
 from pixelsnail_infer.export.fields import Node
 
-__all__ = ["crossing", "crossing_keys"]
+__all__ = ["crosses_as", "crossing", "crossing_keys"]
+
+
+def crosses_as(g: GraphBuilder, node: Node) -> Kind:
+    """What a crossing value holds numbers as."""
+    kind = kind_of(node.dtype)
+    return g.wide if kind == "float" and is_exact([node]) else kind
 
 
 def crossing(g: GraphBuilder, prologue: Prologue, node: Node) -> Value:
     """A crossing value, `[B, *shape]`."""
-    return g.input(prologue.name(node), kind_of(node.dtype), ["B", *prologue.shape(node)])
+    return g.input(prologue.name(node), crosses_as(g, node), ["B", *prologue.shape(node)])
 
 
 def crossing_keys(g: GraphBuilder, prologue: Prologue, node: Node) -> Value:

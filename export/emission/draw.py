@@ -22,8 +22,8 @@ def emit_draw(g: GraphBuilder, logits: Value, col: Value, width: int, distributi
     """`logits [B, parameters]` to the pixel, int `[B]` or floating-point `[B, C]`; declares noise, temperature, given
     and use_given."""
     shape = distribution.pixel_shape
-    noise = g.input("noise", "float", ["B", width, distribution.noise_width])
-    temperature = g.unsqueeze(g.input("temperature", "float", ["B"]), 1)
+    noise = g.input("noise", g.wide, ["B", width, distribution.noise_width])
+    temperature = g.unsqueeze(g.input("temperature", g.wide, ["B"]), 1)
     noise = _column(g, noise, col)
     if isinstance(distribution, LogisticMixture):
         drawn = emit_mixture_draw(g, logits, noise, temperature, distribution)
@@ -42,7 +42,7 @@ def _column(g: GraphBuilder, row: Value, col: Value) -> Value:
 
 def _filtered(g: GraphBuilder, logits: Value, scores: Value, temperature: Value, levels: int) -> Value:
     top_k = g.unsqueeze(g.input("top_k", "int", ["B"]), 1)
-    top_p = g.unsqueeze(g.input("top_p", "float", ["B"]), 1)
+    top_p = g.unsqueeze(g.input("top_p", g.wide, ["B"]), 1)
     ordered, order = g.top(logits, levels, 1)
     best = g.slice(ordered, 0, 1, 1)
     hot = g.binary("gt", temperature, 0.0)

@@ -9,8 +9,8 @@ import torch
 from pixelsnail_infer.export.analysis.prologue import Prologue
 from pixelsnail_infer.export.analysis.stages import Program, Stage
 from pixelsnail_infer.export.emission.builder import GraphBuilder, kind_of
-from pixelsnail_infer.export.emission.crossing import crossing
-from pixelsnail_infer.export.emission.graph import Value
+from pixelsnail_infer.export.emission.crossing import crosses_as, crossing
+from pixelsnail_infer.export.emission.graph import Kind, Value
 from pixelsnail_infer.export.emission.scope import Scope
 from pixelsnail_infer.export.fields import Edge, Node, reads
 
@@ -42,8 +42,8 @@ class FullScope(Scope):
     def positions(self, frame: tuple[int, int]) -> Value:
         return self.graph.constant(torch.arange(math.prod(frame)).view(1, 1, -1, 1))
 
-    def placed(self, node: Node) -> Value:
-        return self.graph.constant(node.attrs["value"].flatten(0, 1)[None])
+    def placed(self, node: Node, like: Kind = "float") -> Value:
+        return self.graph.constant(node.attrs["value"].flatten(0, 1)[None], like)
 
     def source(self, node: Node) -> Value:
         if self.prologue is not None and node in self.prologue.crossing:
@@ -62,6 +62,7 @@ class FullScope(Scope):
 
     def _input(self, node: Node) -> Value:
         g, name, kind = self.graph, node.attrs["name"], kind_of(node.dtype)
+        kind = g.wide if kind == "float" else kind
         if node.pixel:  # images have their channels last, conditions first
             return self.flat(g.input(name, kind, ["B", *(node.frame or ()), *node.channels]), node)
         value = g.input(name, kind, ["B", *node.channels, *(node.frame or ())])
@@ -117,7 +118,7 @@ class FullScope(Scope):
         border = torch.zeros((), dtype=source.dtype) if border is None else border.to(source.dtype)
         offsets = reads(node, edge)
         if node.op == "linear" and offsets == [(0, 0)] and source.frame == node.frame:
-            return self.dense(self.value(source), *self.single(node))
+            return self.dense(self.factor(node, self.value(source)), *self.single(node))
         uniform = bool((border == border.reshape(-1)[0]).all())
         if uniform and node.op == "linear" and len(source.channels) == 1:
             return self._convolution(node, source, offsets, float(border.reshape(-1)[0]))
@@ -127,7 +128,7 @@ class FullScope(Scope):
             if node.op == "lookup":
                 part = self.graph.gather(tap, part, 0)
             elif node.op == "linear":
-                part = self.dense(part, tap.T, None)
+                part = self.dense(self.factor(node, part), tap.T, None)
             total = part if total is None else self.graph.add(total, part)
         assert total is not None
         bias = node.attrs.get("bias")
@@ -157,21 +158,21 @@ class FullScope(Scope):
         for (dy, dx), tap in zip(offsets, taps, strict=True):
             kernel[:, :, dy - top, dx - left] = tap
         low, high = [-top, -left], [fh - 1 + max(rows) - (h - 1), fw - 1 + max(columns) - (width - 1)]
-        image = g.transpose(self.map(source), [0, 3, 1, 2])
+        image = g.transpose(self.factor(node, self.map(source)), [0, 3, 1, 2])
         if border != 0 or min(*low, *high) < 0:
             image = g.pad(image, [0, 0, *low], [0, 0, *high], border)
             low, high = [0, 0], [0, 0]
-        bias = None if node.attrs["bias"] is None else g.constant(node.attrs["bias"])
+        bias = None if node.attrs["bias"] is None else g.constant(node.attrs["bias"], image.kind)
         out = g.convolve(image, kernel, bias, low, high)
         return self.flat(g.transpose(out, [0, 2, 3, 1]), node)
 
 
 def emit_prologue(program: Program, prologue: Prologue, graph: GraphBuilder) -> None:
     """Fill `graph` with the prologue graph."""
-    scope = FullScope(program, None, graph)
+    g, scope = graph, FullScope(program, None, graph)
     scope.emit(program.of(Stage.PROLOGUE))
     for node in prologue.crossing:
-        value = scope.map(node) if node.frame else scope.value(node)
+        value = g.as_kind(scope.map(node) if node.frame else scope.value(node), crosses_as(g, node))
         if node.op == "input":
             value = graph.copy(value)
         graph.output(prologue.name(node), value, ["B", *prologue.shape(node)])

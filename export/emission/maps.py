@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
-from pixelsnail_infer.export.emission.builder import GraphBuilder, kind_of
+from pixelsnail_infer.export.emission.builder import FLOATS, GraphBuilder, kind_of
 from pixelsnail_infer.export.emission.graph import Value
 from pixelsnail_infer.export.emission.vocabulary import BinaryFn, UnaryFn
 from pixelsnail_infer.export.fields import Node
@@ -19,10 +19,18 @@ Emitter = Callable[[GraphBuilder, list[Value], dict[str, Any], Node], Value]
 
 
 def emit_map(g: GraphBuilder, fn: str, args: list[Value], params: dict[str, Any], node: Node) -> Value:
-    """Emit one elementwise operation on operands that broadcast as they stand."""
+    """Emit one elementwise operation on operands that broadcast as they stand, the floating-point ones of one kind."""
     if fn not in EMITTED:
         raise UnsupportedOpError(f"{node.where}: {fn} cannot be written to a graph.")
     return EMITTED[fn](g, _of_one_kind(g, fn, args, node), params, node)
+
+
+def _as(g: GraphBuilder, want: torch.dtype, value: Value, others: list[Value]) -> Value:
+    """`value` as a number of this dtype: an integer as float32, a truth value as what it is used with."""
+    kind = kind_of(want)
+    if kind == "float":
+        kind = g.wide if value.kind == "int" else next((one.kind for one in others if one.kind in FLOATS), kind)
+    return g.cast(value, kind)
 
 
 def _of_one_kind(g: GraphBuilder, fn: str, args: list[Value], node: Node) -> list[Value]:
@@ -39,7 +47,7 @@ def _of_one_kind(g: GraphBuilder, fn: str, args: list[Value], node: Node) -> lis
     if fn.startswith("logical"):
         want = torch.bool
     skip = len(sources) - len(typed)
-    return args[:skip] + [arg if kind_of(source.dtype) == kind_of(want) else g.cast(arg, kind_of(want))
+    return args[:skip] + [arg if kind_of(source.dtype) == kind_of(want) else _as(g, want, arg, args)
                           for arg, source in zip(args[skip:], typed, strict=True)]
 
 
@@ -73,6 +81,13 @@ def _where(g: GraphBuilder, args: list[Value], params: dict[str, Any], node: Nod
     return g.where(mask, args[1], args[2])
 
 
+def _cast(g: GraphBuilder, args: list[Value], params: dict[str, Any], node: Node) -> Value:
+    """To another floating-point dtype nothing is done in a graph of half precision, whose kinds say where it matters."""
+    if g.half and args[0].kind in FLOATS and params["dtype"].is_floating_point:
+        return args[0]
+    return _as(g, params["dtype"], args[0], [])
+
+
 UNARY: tuple[UnaryFn, ...] = ("neg", "exp", "log", "abs", "sqrt", "reciprocal", "relu", "sigmoid", "tanh", "softplus",
                               "isnan")
 BINARY: tuple[BinaryFn, ...] = ("add", "sub", "mul", "div", "eq", "lt", "le", "gt", "ge")
@@ -89,5 +104,5 @@ EMITTED: dict[str, Emitter] = {
                                                   args[0]),
     "leaky_relu": lambda g, args, params, node: g.leaky_relu(args[0], float(params.get("slope", 0.01))),
     "pow": lambda g, args, params, node: g.binary("pow", args[0], float(params["exponent"])),
-    "cast": lambda g, args, params, node: g.cast(args[0], kind_of(params["dtype"])),
+    "cast": _cast,
 }

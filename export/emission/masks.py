@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from pixelsnail_infer.export.emission.builder import GraphBuilder
-from pixelsnail_infer.export.emission.graph import Value
+from pixelsnail_infer.export.emission.graph import Kind, Value
 from pixelsnail_infer.export.fields import Node
 
 __all__ = ["Comparison", "comparison"]
@@ -21,12 +21,12 @@ class Comparison:
     yes: float
     no: float
 
-    def emit(self, g: GraphBuilder, hit: Value, dtype: torch.dtype) -> Value:
-        """The table's values from `hit`, bool."""
+    def emit(self, g: GraphBuilder, hit: Value, dtype: torch.dtype, like: Kind = "float") -> Value:
+        """The table's values from `hit`, bool; floating-point ones as those that they are used with."""
         if dtype == torch.bool:
             return hit if self.yes else g.unary("not", hit)
-        kind = int if not dtype.is_floating_point else float
-        return g.where(hit, kind(self.yes), kind(self.no))
+        number = int if not dtype.is_floating_point else float
+        return g.where(hit, g.constant(number(self.yes), like), g.constant(number(self.no), like))
 
 
 def comparison(table: Node) -> Comparison | None:

@@ -8,14 +8,15 @@ from pixelsnail_infer.export.analysis.layout import Cache, Layout
 from pixelsnail_infer.export.analysis.prologue import Prologue
 from pixelsnail_infer.export.analysis.stack import Stacks
 from pixelsnail_infer.export.analysis.stages import Program, Stage
+from pixelsnail_infer.export.analysis.widths import is_exact
 from pixelsnail_infer.export.emission.builder import GraphBuilder
-from pixelsnail_infer.export.emission.canvas import blocks, declare, gather, row_start, write
+from pixelsnail_infer.export.emission.canvas import blocks, declare, gather, kept_as, row_start, write
 from pixelsnail_infer.export.emission.crossing import crossing, crossing_keys
-from pixelsnail_infer.export.emission.graph import Value
+from pixelsnail_infer.export.emission.graph import Kind, Value
 from pixelsnail_infer.export.emission.scope import Scope
 from pixelsnail_infer.export.fields import Edge, Node
 
-__all__ = ["RowScope", "emit_row", "exported"]
+__all__ = ["RowScope", "emit_row", "exported", "row_result_as"]
 
 
 def exported(program: Program, stacks: Stacks) -> list[Node]:
@@ -33,12 +34,18 @@ def exported(program: Program, stacks: Stacks) -> list[Node]:
     return list(found)
 
 
+def row_result_as(g: GraphBuilder, values: list[Node]) -> Kind:
+    """What the row result holds numbers as."""
+    return g.wide if is_exact(values) else "float"
+
+
 def emit_row(program: Program, layout: Layout, prologue: Prologue, graph: GraphBuilder) -> None:
     """Fill `graph` with the row graph."""
     scope = RowScope(program, layout, prologue, graph)
     scope.emit(program.of(Stage.ROW))
-    parts = [scope.flat(node) for node in exported(program, layout.stacks)]
-    width = sum(_size(node) for node in exported(program, layout.stacks))
+    values = exported(program, layout.stacks)
+    parts = [scope.flat(node, row_result_as(graph, values)) for node in values]
+    width = sum(_size(node) for node in values)
     if not parts:
         parts, width = [scope.nothing()], 1
     packed = graph.concat(parts, 2) if len(parts) > 1 else graph.copy(parts[0])
@@ -70,9 +77,9 @@ class RowScope(Scope):
         zero = g.cast(g.mul(self.row, 0), "float")
         return g.add(g.unsqueeze(zero, 1, 2), torch.zeros(1, self.count, 1))
 
-    def flat(self, node: Node) -> Value:
-        """The node as `[B, W, channels]` in the graph's precision."""
-        value = self.graph.as_float(self.placed(node) if node.op == "const" else self.value(node))
+    def flat(self, node: Node, kind: Kind) -> Value:
+        """The node as `[B, W, channels]`, floating-point numbers of this kind."""
+        value = self.graph.as_float(self.placed(node, kind) if node.op == "const" else self.value(node), kind)
         return value if len(node.channels) == 1 else self.graph.reshape(value, [0, 0, _size(node)])
 
     def write_states(self) -> None:
@@ -80,7 +87,8 @@ class RowScope(Scope):
         g = self.graph
         for canvas in self.layout.canvases:
             if canvas.writer == "row":
-                update = g.concat([g.unsqueeze(self.flat(member), 1) for member in canvas.members], 1)
+                update = g.concat([g.unsqueeze(self.flat(member, kept_as(g, canvas)), 1)
+                                   for member in canvas.members], 1)
                 result = write(g, canvas, update, g.add(row_start(g, canvas), canvas.left))
                 g.output(f"{canvas.name}.out", result, ["B", *canvas.shape])
         for cache in self.layout.caches:
@@ -113,8 +121,8 @@ class RowScope(Scope):
         start = g.unsqueeze(g.mul(self.row, self.count), 1, 2, 3)
         return g.add(start, torch.arange(self.count).view(1, 1, -1, 1))
 
-    def placed(self, node: Node) -> Value:
-        return self.graph.gather(node.attrs["value"], self.row, 0)
+    def placed(self, node: Node, like: Kind = "float") -> Value:
+        return self.graph.gather(self.graph.constant(node.attrs["value"], like), self.row, 0)
 
     def source(self, node: Node) -> Value:
         if node.op == "upsample":
@@ -174,6 +182,7 @@ class RowScope(Scope):
             return look_up(g, patch, [taps[o] for o in offsets], 2)
         weight = torch.cat([taps[o].T for o in offsets])  # [taps * in, out]
         lead = node.inputs[0].source.channels[:-1]  # of a layer over the last of several axes, which has one tap
+        patch = self.factor(node, patch)
         return g.matmul(g.reshape(patch, [0, 0, *lead, weight.shape[0]]), weight)
 
     def _patches(self, node: Node, offsets: list[tuple[int, int]]) -> Value:

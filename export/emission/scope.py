@@ -3,6 +3,9 @@
 Tensors are laid out for a scope: a *point* scope (the step) has `[B, *channels]` and attention scores
 `[B, *heads, 1, P]`; a *line* scope has a position axis: `[B, Q, *channels]` and `[B, *heads, Q, P]`. Reads at other
 positions, positional constants and caches are what the scopes differ in.
+
+In half precision products take and give "float" values, but for those of exact values and those that give logits, which
+are float32 (`analysis.widths`); elementwise operations are float32 where an operand or `wide_values` says so.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.analysis.stages import TAPPED, Program
+from pixelsnail_infer.export.analysis.widths import is_exact, wide_values
 from pixelsnail_infer.export.emission.builder import GraphBuilder
-from pixelsnail_infer.export.emission.graph import Value
+from pixelsnail_infer.export.emission.graph import Kind, Value
 from pixelsnail_infer.export.emission.maps import emit_map
 from pixelsnail_infer.export.emission.masks import Comparison, comparison
 from pixelsnail_infer.export.fields import Edge, Node
@@ -32,6 +36,7 @@ class Scope(ABC):
     def __init__(self, program: Program, graph: GraphBuilder) -> None:
         self.program, self.graph = program, graph
         self.values: dict[Node, Value] = {}
+        self.wide = wide_values(program) if graph.half else set[Node]()
 
     def emit(self, nodes: list[Node]) -> None:
         """Emit `nodes` in order."""
@@ -45,8 +50,8 @@ class Scope(ABC):
         """A linear, lookup or shift node."""
 
     @abstractmethod
-    def placed(self, node: Node) -> Value:
-        """A positional constant, `[B or 1, (Q,) *channels]`."""
+    def placed(self, node: Node, like: Kind = "float") -> Value:
+        """A positional constant, `[B or 1, (Q,) *channels]`, of the kind that it is used with."""
 
     @abstractmethod
     def source(self, node: Node) -> Value:
@@ -76,19 +81,20 @@ class Scope(ABC):
     def _node(self, node: Node) -> Value:
         g, attrs = self.graph, node.attrs
         if node.op in TAPPED and node.frame is not None:
-            return self.tapped(node)
+            return self.product(node)
         if node.op == "linear":
             vector = len(node.channels) == 1
-            return self.dense(self.operand(node.inputs[0].source, node), *self.single(node), vector=vector)
+            x = self.factor(node, self.operand(node.inputs[0].source, node))
+            return self.settled(node, self.dense(x, *self.single(node), vector=vector))
         if node.op == "lookup":
-            return self._look_up(node)
+            return self.settled(node, self._look_up(node))
         if node.op in ("input", "spread", "upsample", "pool"):
             return self.source(node)
         if node.op == "key_dot":
             return self._scores(node)
         if node.op == "key_mix":
             return self._mix(node)
-        args = [self.operand(edge.source, node) for edge in node.inputs]
+        args = self.operands(node)
         if node.op == "map":
             return emit_map(g, attrs["fn"], args, attrs.get("params", {}), node)
         return self._channels(node, args)
@@ -116,6 +122,37 @@ class Scope(ABC):
             return g.gather(attrs["weight"], args[0], 0)
         raise UnsupportedOpError(f"{node.where}: {node.op} cannot be written to a graph.")
 
+    def operands(self, node: Node) -> list[Value]:
+        """What an elementwise or channel operation reads, the floating-point values of one kind: float32 if the node is
+        so, or one of them is."""
+        sources = [edge.source for edge in node.inputs]
+        if not self.graph.half:
+            return [self.operand(source, node) for source in sources]
+        found = {source: self.operand(source, node) for source in sources if source.op != "const"}
+        late = self.graph.alike([*found.values()])
+        wide = node in self.wide or any(value.kind == "wide" for value in late)
+        if wide:
+            late = [self.graph.widened(value) for value in late]
+        found = dict(zip(found, late, strict=True))
+        return [found[source] if source in found else self.operand(source, node, self.graph.wide if wide else "float")
+                for source in sources]
+
+    def product(self, node: Node) -> Value:
+        """A linear, lookup or shift node, in the precision that products give."""
+        return self.settled(node, self.tapped(node))
+
+    def factor(self, node: Node, value: Value) -> Value:
+        """`value` as the product `node` takes it, and so computes and weighs it."""
+        if node in self.wide or (self.graph.half and is_exact([node.inputs[0].source])):
+            return self.graph.widened(value)
+        return self.graph.as_kind(value, "float")
+
+    def settled(self, node: Node, value: Value) -> Value:
+        """What the product `node` gives: rounded, unless it gives logits. Shifts are no products."""
+        if node.op == "shift":
+            return value
+        return self.graph.widened(value) if node in self.wide else self.graph.as_kind(value, "float")
+
     def _lead(self, node: Node) -> int:
         return 1 if node.keys or node.frame is None else self.lead
 
@@ -129,47 +166,47 @@ class Scope(ABC):
             return [0, *node.channels, self.queries(node), node.keys[0] * node.keys[1]]
         return [0] * self._lead(node) + list(node.channels)
 
-    def operand(self, source: Node, node: Node) -> Value:
-        """The source laid out to broadcast against `node`'s other operands."""
+    def operand(self, source: Node, node: Node, like: Kind = "float") -> Value:
+        """The source laid out to broadcast against `node`'s other operands; constants of the kind that they have."""
         if source.op == "const" and source.frame is None:
-            return self._plain_constant(source, node)
+            return self._plain_constant(source, node, like)
         if source.op == "const" and source.keys:
-            return self._mask(source, node)
-        value = self.placed(source) if source.op == "const" else self.value(source)
+            return self._mask(source, node, like)
+        value = self.placed(source, like) if source.op == "const" else self.value(source)
         if node.keys and not source.keys:
             return self._to_keys(source, value)
         if self.lead == 2 and node.frame is not None and source.frame is None:
             return self.graph.unsqueeze(value, 1)
         return value
 
-    def _plain_constant(self, source: Node, node: Node) -> Value:
+    def _plain_constant(self, source: Node, node: Node, like: Kind) -> Value:
         value = source.attrs["value"]
         if node.keys and not source.keys:
             value = value[..., None, None]
         elif node.keys:
             value = value.unsqueeze(-2)
-        return self.graph.constant(value)
+        return self.graph.constant(value, like)
 
-    def _mask(self, source: Node, node: Node) -> Value:
+    def _mask(self, source: Node, node: Node, like: Kind) -> Value:
         """A table over queries and keys; a comparison of positions where it is one."""
         g = self.graph
         found = comparison(source)
         if isinstance(found, Comparison):
             key = g.constant(torch.arange(source.keys[0] * source.keys[1]).view(1, 1, 1, -1))  # type: ignore[index]
             hit = g.binary("lt" if found.strict else "le", key, self.positions(source.frame or (1, 1)))
-            mask = found.emit(g, hit, source.dtype)
+            mask = found.emit(g, hit, source.dtype, like)
             extra = len(node.channels) - 1
             if extra > 0:
                 mask = g.unsqueeze(mask, *range(1, 1 + extra))
             elif extra < 0:
                 mask = g.squeeze(mask, 1)
             return mask
-        return self._table(source)
+        return self._table(source, like)
 
-    def _table(self, source: Node) -> Value:
+    def _table(self, source: Node, like: Kind = "float") -> Value:
         """A constant over queries and keys, `[B or 1, *channels, Q, P]`."""
         g = self.graph
-        table = self.placed(source)  # [B or 1, (Q,) *channels, P]
+        table = self.placed(source, like)  # [B or 1, (Q,) *channels, P]
         rank = len(source.channels)
         if self.lead == 2:
             return g.transpose(table, [0, *range(2, 2 + rank), 1, 2 + rank])
@@ -239,7 +276,7 @@ class Scope(ABC):
     def _scores(self, node: Node) -> Value:
         g, query = self.graph, node.inputs[0].source
         heads, width, count = len(node.channels), query.channels[-1], node.keys[0] * node.keys[1]  # type: ignore[index]
-        q, k = self._query(query, node), self._attended(node.inputs[1])
+        q, k = (g.as_kind(one, "float") for one in (self._query(query, node), self._attended(node.inputs[1])))
         total = math.prod(query.channels[:-1])  # 1 where all heads of the keys share one query
         if self.lead == 1:  # K @ q: the cache is read as it lies
             column = g.reshape(q, [0, total, width, 1])
@@ -272,7 +309,7 @@ class Scope(ABC):
         g, weights = self.graph, node.inputs[0].source
         heads, width, count = node.channels[:-1], node.channels[-1], weights.keys[0] * weights.keys[1]  # type: ignore[index]
         a = self._table(weights) if weights.op == "const" else self.value(weights)
-        v = self._attended(node.inputs[1])
+        a, v = g.as_kind(a, "float"), g.as_kind(self._attended(node.inputs[1]), "float")
         if len(weights.channels) != 1:
             a = g.reshape(a, [0, math.prod(weights.channels), self.queries(node), count])
         mixed = g.matmul(a, v)  # [B, heads, Q, d]

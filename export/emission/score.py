@@ -9,6 +9,7 @@ from pixelsnail_infer.export.analysis.layout import Cache, Canvas, Layout
 from pixelsnail_infer.export.analysis.prologue import Prologue
 from pixelsnail_infer.export.analysis.stages import Program, Stage
 from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.canvas import kept_as
 from pixelsnail_infer.export.emission.full import FullScope
 from pixelsnail_infer.export.emission.graph import Value
 from pixelsnail_infer.export.emission.mixture import emit_log_probability
@@ -16,7 +17,7 @@ from pixelsnail_infer.export.fields import Node
 
 __all__ = ["emit_score"]
 
-LOWEST = -3.0e38  # below every value; never left in a cache
+LOWEST = {"float16": -65504.0}  # of each dtype the least number; never left in a cache
 
 
 def emit_score(program: Program, layout: Layout, prologue: Prologue, g: GraphBuilder, distribution: Distribution
@@ -26,7 +27,7 @@ def emit_score(program: Program, layout: Layout, prologue: Prologue, g: GraphBui
     scope = FullScope(program, prologue, g)
     rows = g.input("rows", "int", ["B"])
     scope.emit(program.of(Stage.ROW, Stage.BEFORE, Stage.AFTER))
-    logits = scope.value(program.output)  # [B, P, parameters]
+    logits = g.widened(scope.value(program.output))  # [B, P, parameters]
     pixels = scope.value(program.pixel)
     if isinstance(distribution, LogisticMixture):
         chosen = emit_log_probability(g, logits, pixels, distribution)
@@ -46,11 +47,13 @@ def _cache(scope: FullScope, cache: Cache, rows: Value) -> Value:
     """The cache after `rows` rows; pooled blocks hold the maxima of their known rows only."""
     g, node = scope.graph, cache.member
     if cache.pool is None:
-        return g.copy(scope.headed(scope.value(node), node))
+        return g.copy(g.as_kind(scope.headed(scope.value(node), node), kept_as(g, cache)))
     width, rank = scope.program.shape[1], len(node.channels)
     until = g.unsqueeze(rows, *range(1, 2 + rank))
     row = torch.arange(scope.count).view(1, -1, *(1,) * rank) // width
-    known = g.where(g.binary("lt", row, until), scope.value(node), LOWEST)
+    value = g.as_kind(scope.value(node), kept_as(g, cache))
+    lowest = LOWEST.get(g.precision if value.kind == "float" else "float32", -3.0e38)
+    known = g.where(g.binary("lt", row, until), value, lowest)
     blocks = torch.arange(cache.positions).view(1, -1, *(1,) * rank) // (width // cache.pool[1]) * cache.pool[0]
     begun = g.binary("lt", blocks, until)
     value = g.where(begun, scope.pooled(known, node, cache.pool), 0.0)
@@ -71,7 +74,7 @@ def _ring(scope: FullScope, canvas: Canvas, rows: Value) -> Value:
 def _line(scope: FullScope, canvas: Canvas, node: Node, source: Value) -> Value:
     """One member `[B, 1, lines * stride, C]`; row 0 of the padded map is border."""
     g, (height, width) = scope.graph, scope.program.shape
-    value = g.reshape(g.as_float(scope.value(node)), [0, height, width, canvas.channels])
+    value = g.reshape(g.as_float(scope.value(node), kept_as(g, canvas)), [0, height, width, canvas.channels])
     value = g.pad(value, [0, 1, canvas.left, 0], [0, 0, canvas.right, 0], float(canvas.border))
     lines = g.gather_cells(value, source)  # [B, lines, stride, C]
     return g.reshape(lines, [0, 1, canvas.rows * canvas.stride, canvas.channels])

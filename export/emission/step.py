@@ -12,12 +12,12 @@ from pixelsnail_infer.export.analysis.prologue import Prologue
 from pixelsnail_infer.export.analysis.stack import Stack
 from pixelsnail_infer.export.analysis.stages import Program, Stage
 from pixelsnail_infer.export.emission.builder import GraphBuilder
-from pixelsnail_infer.export.emission.canvas import declare, gather, row_start, write
+from pixelsnail_infer.export.emission.canvas import declare, gather, kept_as, row_start, write
 from pixelsnail_infer.export.emission.crossing import crossing, crossing_keys
 from pixelsnail_infer.export.emission.draw import emit_draw
-from pixelsnail_infer.export.emission.graph import Value
+from pixelsnail_infer.export.emission.graph import Kind, Value
 from pixelsnail_infer.export.emission.maps import emit_map
-from pixelsnail_infer.export.emission.row import exported, look_up
+from pixelsnail_infer.export.emission.row import exported, look_up, row_result_as
 from pixelsnail_infer.export.emission.scope import Scope
 from pixelsnail_infer.export.fields import Edge, Node, reads
 
@@ -29,7 +29,7 @@ def emit_step(program: Program, layout: Layout, prologue: Prologue, graph: Graph
     """Fill `graph` with the step graph, with top-k and top-p where `filtered`."""
     scope = StepScope(program, layout, prologue, graph)
     scope.emit(program.of(Stage.BEFORE))
-    logits = scope.value(program.output)
+    logits = graph.widened(scope.value(program.output))
     graph.output("logits", graph.copy(logits), ["B", distribution.parameters])
     graph.module = "draw"
     scope.pixel = emit_draw(graph, logits, scope.col, program.shape[1], distribution, filtered)
@@ -62,7 +62,8 @@ class StepScope(Scope):
         g, rows = self.graph, self.stacks.rows
         singles = exported(self.program, self.stacks)[sum(len(row) for row in rows):]
         sizes = [sum(math.prod(n.channels) for n in row) for row in rows] + [math.prod(n.channels) for n in singles]
-        result = g.input("row_result", "float", ["B", self.program.shape[1], max(sum(sizes), 1)])
+        kind = row_result_as(g, exported(self.program, self.stacks))
+        result = g.input("row_result", kind, ["B", self.program.shape[1], max(sum(sizes), 1)])
         if not sizes:
             return
         packed = g.squeeze(g.gather(result, self.col, 1), 1)
@@ -122,8 +123,9 @@ class StepScope(Scope):
     def _stack_members(self, stack: Stack) -> Value:
         g, node, count = self.graph, stack.members[0], len(stack.members)
         if not stack.operands:
-            return g.concat([self.tapped(member) for member in stack.members], 1)
+            return g.concat([self.product(member) for member in stack.members], 1)
         args = [self._stack(o) if isinstance(o, Stack) else self.stacked[id(o)] for o in stack.operands]
+        args = g.alike([g.widened(arg) if node in self.wide else arg for arg in args])
         if node.op == "map":
             return emit_map(g, node.attrs["fn"], args, node.attrs.get("params", {}), node)
         apart = g.reshape(args[0], [0, count, *node.inputs[0].source.channels])
@@ -136,10 +138,10 @@ class StepScope(Scope):
         """Raster position of every slot, int `[B]`."""
         return self.graph.add(self.graph.mul(self.row, self.program.shape[1]), self.col)
 
-    def placed(self, node: Node) -> Value:
+    def placed(self, node: Node, like: Kind = "float") -> Value:
         if node in self.values:
-            return self.values[node]
-        table = self.graph.constant(node.attrs["value"].flatten(0, 1))
+            return self.graph.as_kind(self.values[node], like)
+        table = self.graph.constant(node.attrs["value"].flatten(0, 1), like)
         return self.graph.gather(table, self._position(), 0)
 
     def source(self, node: Node) -> Value:
@@ -167,7 +169,7 @@ class StepScope(Scope):
             return g.typed(self._shaped(self.pieces[node], source), source.dtype) if past else self.value(source)
         taps, bias, parts = node.attrs["taps"], node.attrs["bias"], []
         if node.op == "linear" and not past and bias is not None and len(source.channels) == 1:
-            return self.dense(self.value(source), taps[0, 0].T, bias, vector=True)
+            return self.dense(self.factor(node, self.value(source)), taps[0, 0].T, bias, vector=True)
         if past:
             parts.append(self._weighted(node, source, self.pieces[node], [taps[o] for o in past]))
         if (0, 0) in taps:
@@ -179,7 +181,7 @@ class StepScope(Scope):
         if node.op == "lookup":
             table = self.graph.constant(tap)
             return self.graph.gather(table, self.value(source), 0)
-        return self.dense(self.value(source), tap.T, None)
+        return self.dense(self.factor(node, self.value(source)), tap.T, None)
 
     def _weighted(self, node: Node, source: Node, cells: Value, taps: list[torch.Tensor]) -> Value:
         """Taps applied to gathered cells `[B, taps * C]`."""
@@ -188,7 +190,7 @@ class StepScope(Scope):
             cells = g.reshape(cells, [0, *source.channels])
         if node.op == "lookup":
             return look_up(g, g.cast(cells, "int"), taps, 1)
-        return g.matmul(cells, torch.cat([tap.T for tap in taps]))
+        return g.matmul(self.factor(node, cells), torch.cat([tap.T for tap in taps]))
 
     def _cache_result(self, node: Node) -> Value:
         """The cache with this step's entry written."""
@@ -237,15 +239,15 @@ class StepScope(Scope):
 
     def _update(self, canvas: Canvas) -> Value:
         """This position's values of all members, `[B, members, 1, C]`."""
-        g, flat, whole = self.graph, [], set[int]()
+        g, flat, whole, kind = self.graph, [], set[int](), kept_as(self.graph, canvas)
         for member in canvas.members:
             stack = self.stacks.of.get(member, (None, 0))[0]
             if stack is not None and self._together(canvas, stack):
                 if id(stack) not in whole:
-                    flat.append(self._stack(stack))
+                    flat.append(g.as_kind(self._stack(stack), kind))
                 whole.add(id(stack))
                 continue
-            value = g.as_float(self.value(member))
+            value = g.as_float(self.value(member), kind)
             flat.append(value if len(member.channels) == 1 else g.reshape(value, [0, canvas.channels]))
         return g.reshape(g.concat(flat, 1), [0, len(canvas.members), 1, canvas.channels])
 

@@ -27,7 +27,7 @@ Number = float | int | bool
 
 @dataclass(frozen=True, slots=True)
 class Constant(Operation):
-    """`array`, of the graph's precision, int64 or bool. `digest` is of its dtype, shape and numbers."""
+    """`array`, of the graph's precision, float32, int64 or bool. `digest` is of its dtype, shape and numbers."""
     digest: str
     array: NDArray[Any] = field(compare=False, repr=False)
 
@@ -40,7 +40,8 @@ class Copy(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Cast(Operation):
-    """`value` as another kind. To "int" it drops the fraction; to "bool" it tells what is not 0; true is 1."""
+    """`value` as another kind. To "int" it drops the fraction; to "bool" it tells what is not 0; true is 1; from "wide" to
+    "float" it rounds to the nearest, beyond the largest number to infinity."""
     value: Value
     kind: Kind
 

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from pixelsnail_infer.export.emission.builder import FLOATS
 from pixelsnail_infer.export.emission.graph import Graph, Kind, Value
 
 __all__ = ["Nodes"]
 
-TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "int": TensorProto.INT64,
-         "bool": TensorProto.BOOL}
+TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16,
+         "bfloat16": TensorProto.BFLOAT16, "wide": TensorProto.FLOAT, "int": TensorProto.INT64, "bool": TensorProto.BOOL}
 
 
 class Nodes:
@@ -54,9 +55,10 @@ class Nodes:
         """Whole numbers `[n]`: axes, sizes, places."""
         return self.constant(np.array(numbers, np.int64))
 
-    def number(self, number: float | int | bool) -> str:
-        """One number `[1]`, in the graph's precision where it is a floating-point one."""
-        dtype = np.bool_ if isinstance(number, bool) else np.int64 if isinstance(number, int) else self.precision
+    def number(self, number: float | int | bool, like: Kind = "float") -> str:
+        """One number `[1]`; a floating-point one of this kind."""
+        real = helper.tensor_dtype_to_np_dtype(self.type_of(like if like in FLOATS else "float"))
+        dtype = np.bool_ if isinstance(number, bool) else np.int64 if isinstance(number, int) else real
         return self.constant(np.array([number], dtype))
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:

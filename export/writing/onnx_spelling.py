@@ -39,7 +39,7 @@ def _unary(w: Nodes, op: v.Unary) -> str:
 
 def _elu(w: Nodes, op: v.Elu) -> str:
     x = w[op.value]
-    if w.precision == "float32":
+    if w.precision != "float64":
         return w.node("Elu", x, alpha=op.alpha)
     low = w.node("Sub", w.node("Exp", w.node("Min", x, w.number(0.0))), w.number(1.0))  # ONNX Runtime has no other
     if op.alpha != 1.0:
@@ -63,7 +63,8 @@ def _expand(w: Nodes, op: v.Expand) -> str:
 
 def _pad(w: Nodes, op: v.Pad) -> str:
     fill = [] if op.fill is None else [op.fill]
-    return w.node("Pad", w[op.value], w.whole(*op.low, *op.high), *(w.number(one) for one in fill), mode="constant")
+    return w.node("Pad", w[op.value], w.whole(*op.low, *op.high), *(w.number(one, op.value.kind) for one in fill),
+                  mode="constant")
 
 
 def _border(w: Nodes, op: v.Border) -> str:
@@ -77,7 +78,7 @@ def _border(w: Nodes, op: v.Border) -> str:
 
 def _convolve(w: Nodes, op: v.Convolve) -> str:
     image, bias = w[op.image], [] if op.bias is None else [w[op.bias]]
-    if w.precision == "float32":
+    if w.precision != "float64":
         kernel = w.constant(op.kernel.array, op.kernel.digest)
         return w.node("Conv", image, kernel, *bias, pads=(*op.low, *op.high))
     image = w.node("Pad", image, w.whole(0, 0, *op.low, 0, 0, *op.high), mode="constant")  # ONNX Runtime has no other
@@ -99,7 +100,7 @@ SPELLINGS: dict[type[Operation], Callable[[Nodes, Any], str | list[str]]] = {
     v.Unary: _unary,
     v.Elu: _elu,
     v.LeakyRelu: lambda w, op: w.node("LeakyRelu", w[op.value], alpha=op.slope),
-    v.Clip: lambda w, op: w.node("Clip", w[op.value], w.number(op.low), w.number(op.high)),
+    v.Clip: lambda w, op: w.node("Clip", w[op.value], *(w.number(end, op.value.kind) for end in (op.low, op.high))),
     v.Binary: lambda w, op: w.node(BINARY[op.fn], w[op.a], w[op.b]),
     v.Where: _where,
     v.Reshape: lambda w, op: w.node("Reshape", w[op.value], w.whole(*op.shape)),

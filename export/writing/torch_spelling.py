@@ -26,7 +26,8 @@ __all__ = ["BINARY", "DTYPES", "OWN", "REDUCE", "SPELLINGS", "UNARY", "Calls"]
 
 nn: Any = torch._C._nn  # the functions behind torch.nn.functional, without what that does around them
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "int": torch.int64, "bool": torch.bool}
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16,
+          "wide": torch.float32, "int": torch.int64, "bool": torch.bool}
 UNARY: dict[v.UnaryFn, Callable[..., Any]] = {
     "neg": torch.neg, "abs": torch.abs, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt,
     "reciprocal": torch.reciprocal, "round": torch.round, "relu": torch.relu, "sigmoid": torch.sigmoid,

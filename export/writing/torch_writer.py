@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from pixelsnail_infer.export.emission.graph import Graph, Kind, Shape
@@ -43,7 +45,7 @@ def torch_module(graph: Graph, shared: MutableMapping[str, Tensor]) -> fx.GraphM
     root = torch.nn.Module()
     for digest, name in w.names.items():
         if digest not in shared:
-            shared[digest] = torch.from_numpy(w.constants[name].copy())
+            shared[digest] = _tensor(w.constants[name])
         root.register_buffer(name, shared[digest])
     module = fx.GraphModule(root, body, graph.name)
     _describe(module, graph)
@@ -78,7 +80,14 @@ def _describe(module: fx.GraphModule, graph: Graph) -> None:
 
 
 def _dtype(graph: Graph, kind: Kind) -> str:
-    return {"float": graph.precision, "int": "int64", "bool": "bool"}[kind]
+    return {"float": graph.precision, "wide": "float32", "int": "int64", "bool": "bool"}[kind]
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """A tensor of its own with these numbers; NumPy and PyTorch share no bfloat16, only its bits."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16)
+    return torch.from_numpy(array.copy())
 
 
 def _sizes(shape: Shape) -> list[int]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import BackendError
 from pixelsnail_infer.messages import shown
+from pixelsnail_infer.runtime.backends.halves import host_dtype
 
 __all__ = ["THREADS_PER_CORE", "aligned_zeros", "check_threads", "reason_of", "usable_cores"]
 
@@ -44,8 +45,8 @@ def usable_cores() -> int:
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """A zero-filled C-contiguous array whose address is a multiple of 64 bytes."""
-    kind = np.dtype(dtype)
+    """A zero-filled C-contiguous host array whose address is a multiple of 64 bytes."""
+    kind = host_dtype(dtype)
     size = math.prod(shape) * kind.itemsize
     raw = np.zeros(size + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT

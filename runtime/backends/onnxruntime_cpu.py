@@ -16,7 +16,7 @@ from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph
 from pixelsnail_infer.runtime.backends.sweeps import StepByStep
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
-_DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(bool)": "bool"}
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(bool)": "bool"}
 
 
 class CpuBackend:
@@ -25,10 +25,12 @@ class CpuBackend:
     Threads do not spin while they wait, so an idle sampler costs nothing. With one thread an image's logits are the
     same bits in every slot and batch where each width that is activated is a multiple of 8; elsewhere they differ by
     about 5e-7 of their standard deviation, because the engine takes exp of a tensor's last few numbers in another way.
+
+    Half precision runs here for checking only: the engine has few kernels of it and casts to float32 and back.
     """
 
     device = "cpu"
-    plans: tuple[Plan, ...] = (DEFAULT_PLAN,)
+    plans: tuple[Plan, ...] = (DEFAULT_PLAN, Plan(precision="float16"))
     providers: tuple[Any, ...] = ("CPUExecutionProvider",)
 
     def __init__(self, threads: int | None = None) -> None:
@@ -155,6 +157,6 @@ def _silent() -> ort.RunOptions:
 
 def _info(item: Any, name: str) -> TensorInfo:
     if item.type not in _DTYPES:
-        expected = "float32, int64 or bool"
+        expected = "float32, float16, int64 or bool"
         raise GraphFileError(f"{name}: {item.name!r} is {item.type}, expected {expected}; export the checkpoint again.")
     return TensorInfo(_DTYPES[item.type], tuple(size if isinstance(size, int) else None for size in item.shape))

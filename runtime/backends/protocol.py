@@ -25,7 +25,8 @@ class Buffer(Protocol):
 
     @property
     def array(self) -> NDArray[Any]:
-        """The host array. The caller may read and write it, and must not replace it."""
+        """The host array. The caller may read and write it, and must not replace it. Of bfloat16, which NumPy lacks,
+        it holds the bits as uint16 (see `halves`)."""
         ...
 
     def push(self) -> None:
@@ -85,7 +86,7 @@ class Backend(Protocol):
         ...
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
-        """A zero-filled buffer; `dtype` is float32, int64 or bool. Raises `EngineError` when memory runs out."""
+        """A zero-filled buffer; `dtype` is float32, float16, bfloat16, int64 or bool. Raises `EngineError` when memory runs out."""
         ...
 
     def sweep(self, step: BoundGraph, column: Buffer, pixel: Buffer, width: int) -> Sweep:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import GraphFileError
-from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.manifest import ITEM_BYTES, Manifest
 from pixelsnail_infer.runtime.backends.protocol import Graph, TensorInfo
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
@@ -35,7 +35,7 @@ def signature(manifest: Manifest, part: str) -> Signature:
     numbers, pixel, dtype = distribution.parameters, distribution.pixel_shape, distribution.dtype
     prologue: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.prologue}
     states: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.states}
-    row_result = (manifest.plan.dtype, (width, manifest.row_result.width))
+    row_result = (manifest.row_result_dtype, (width, manifest.row_result.width))
     if part == "prologue":
         return Signature({item.name: (item.dtype, item.shape) for item in manifest.conditions}, prologue)
     if part == "score":
@@ -56,7 +56,7 @@ def signature(manifest: Manifest, part: str) -> Signature:
 
 def tensor_bytes(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> int:
     """Exact bytes of tensors, each (dtype, shape)."""
-    return sum({"float32": 4, "int64": 8, "bool": 1}[dtype] * math.prod(shape) for dtype, shape in tensors)
+    return sum({**ITEM_BYTES, "bool": 1}[dtype] * math.prod(shape) for dtype, shape in tensors)
 
 
 def widest_step(manifest: Manifest) -> Signature:

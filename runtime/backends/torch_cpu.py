@@ -8,19 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pixelsnail_infer.errors import EngineError, GraphFileError
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
+from pixelsnail_infer.runtime.backends.halves import host_dtype
 from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, reason_of
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep, TensorInfo
 from pixelsnail_infer.runtime.backends.sweeps import StepByStep
 from pixelsnail_infer.runtime.files.archive_code import KINDS
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
-DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int64": torch.int64,
+          "bool": torch.bool}  # fmt: skip
 
 
 class TorchBackend:
@@ -28,11 +29,12 @@ class TorchBackend:
 
     PyTorch knows one number of threads for the process. It is set while a graph runs, where it differs, and put back.
     Modules run as they are written: no fuser looks at them, so that the first runs give the same bits as later ones.
+    Half precision runs here for checking only: most machines have no arithmetic for it.
     """
 
     device = "cpu"
     place = torch.device("cpu")
-    plans: tuple[Plan, ...] = (DEFAULT_PLAN,)
+    plans: tuple[Plan, ...] = (DEFAULT_PLAN, Plan(precision="float16"), Plan(precision="bfloat16"))
 
     def __init__(self, threads: int | None = None) -> None:
         check_threads(threads)
@@ -56,7 +58,7 @@ class TorchBackend:
         try:
             return self._buffer(shape, dtype)
         except (RuntimeError, MemoryError) as error:
-            wanted = f"A buffer {dtype} {list(shape)}, {math.prod(shape) * np.dtype(dtype).itemsize} bytes,"
+            wanted = f"A buffer {dtype} {list(shape)}, {math.prod(shape) * host_dtype(dtype).itemsize} bytes,"
             raise EngineError(
                 f"{wanted} cannot be had on the {self.device} ({reason_of(error)}); give a smaller max_batch."
             ) from error
@@ -87,7 +89,7 @@ class HostBuffer:
 
     def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
         self.array = aligned_zeros(shape, dtype)
-        self.tensor = torch.from_numpy(self.array)
+        self.tensor = torch.from_numpy(self.array).view(DTYPES[dtype])
 
     def push(self) -> None:
         """Nothing to do: the graphs read this memory."""

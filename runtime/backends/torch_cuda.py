@@ -72,7 +72,7 @@ class CudaQueue:
 
 
 class TorchCudaBackend(TorchBackend):
-    """Archives on one GPU, "cuda" (the first) or "cuda:1" and so on, in full float32 (TF32 is switched off)."""
+    """Archives on one GPU, "cuda" (the first) or "cuda:1" and so on, in full float32 (TF32 is switched off) or half precision."""
 
     def __init__(self, device: str, threads: int | None = None, queue: Queue | None = None) -> None:
         super().__init__(threads)
@@ -100,7 +100,8 @@ class DeviceBuffer:
     def __init__(self, shape: tuple[int, ...], dtype: str, queue: Queue) -> None:
         self._queue = queue
         self._host = torch.zeros(shape, dtype=DTYPES[dtype], pin_memory=queue.place.type == "cuda")
-        self.array = self._host.numpy()
+        bits = self._host.view(torch.uint16) if dtype == "bfloat16" else self._host
+        self.array = bits.numpy()
         with queue.here():
             self.tensor = torch.zeros(shape, dtype=DTYPES[dtype], device=queue.place)
 
@@ -190,13 +191,21 @@ def captured(work: Callable[[], None], queue: Queue, where: str) -> Callable[[],
 
 @contextmanager
 def exactly() -> Iterator[None]:
-    """Full float32 inside, whatever the process has set: a captured graph keeps what was chosen."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    """Full float32 inside, and sums in it where products are of half precision, whatever the process has set: a
+    captured graph keeps what was chosen."""
+    places: tuple[tuple[Any, str], ...] = (
+        (torch.backends.cuda.matmul, "allow_tf32"), (torch.backends.cudnn, "allow_tf32"),
+        (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction"),
+        (torch.backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"),
+    )  # fmt: skip
+    before = [getattr(place, name) for place, name in places]
     try:
+        for place, name in places:
+            setattr(place, name, False)
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        for (place, name), value in zip(places, before, strict=True):
+            setattr(place, name, value)
 
 
 @contextmanager

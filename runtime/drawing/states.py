@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.runtime.backends.halves import all_finite, as_held
 from pixelsnail_infer.runtime.backends.protocol import Backend, Buffer
 
 
@@ -24,7 +24,7 @@ class SlotStates:
     def reset(self) -> None:
         """Fill every state of every slot with its initial value: what a slot must hold before its first row."""
         for spec in self._specs:
-            self.buffers[spec.name].array.fill(spec.initial)
+            self.buffers[spec.name].array[...] = as_held(spec.initial, spec.dtype)
             self.buffers[spec.name].push()
 
     def load(self, arrays: Mapping[str, NDArray[Any]], slots: slice) -> None:
@@ -45,8 +45,9 @@ class SlotStates:
 
     def differing(self, before: Mapping[str, NDArray[Any]]) -> list[str]:
         """Names of the states whose bits differ from a snapshot, or that hold a number that is not finite."""
-        after = self.snapshot()
-        return [name for name, held in after.items() if not (_same(held, before[name]) and np.isfinite(held).all())]
+        after, dtypes = self.snapshot(), {spec.name: spec.dtype for spec in self._specs}
+        return [name for name, held in after.items()
+                if not (_same(held, before[name]) and all_finite(held, dtypes[name]))]  # fmt: skip
 
 
 def state_bytes(manifest: Manifest, size: int) -> int:
