@@ -19,6 +19,7 @@ from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.artifacts import Artifacts, staging_folder
 from pixelsnail_infer.export.exported import Exported
 from pixelsnail_infer.export.plans import check_prior_plan
+from pixelsnail_infer.export.proofs.bits import Images, given_images
 from pixelsnail_infer.export.proofs.reference import Reference
 from pixelsnail_infer.export.proofs.verify import Check, verify_before, verify_files
 from pixelsnail_infer.export.source.declared import Conditions, condition_specs
@@ -26,6 +27,7 @@ from pixelsnail_infer.export.staging import staged
 from pixelsnail_infer.export.tracing.forward import Forward, ForwardFunction
 from pixelsnail_infer.export.tracing.fresh import unwrapped
 from pixelsnail_infer.export.tracing.own_caches import forget_fakes
+from pixelsnail_infer.export.twins import prove_twins
 from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, check_outputs
 from pixelsnail_infer.manifest import (
     CheckpointSpec,
@@ -61,6 +63,8 @@ def export_model(
     notes: Sequence[str] = (),
     plan: Plan = DEFAULT_PLAN,
     format: str = DEFAULT_FORMAT,
+    codes: str | os.PathLike[str] | None = None,
+    max_bpd_change: float = 1.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported[Manifest]:
     """Export a causal model and verify it; `target` is the step file, its siblings lie beside it. In the `format`
@@ -75,6 +79,9 @@ def export_model(
     `ConditionSpec`s. Classes and codes are int64 `[B]` and `[B, h, w]`, vectors and maps float `[B, n]` and `[B, C, h,
     w]`. `plan` says how the graphs compute; `say` hears what is going on.
 
+    In half precision the change in bits per dimension is measured, on the images in the file `codes` (.npy, or .npz
+    with conditions, see `proofs.bits`) or on drawn ones; more than `max_bpd_change` percent are refused.
+
     The module is copied and never changed. Nothing is left behind when anything fails. Verification needs ONNX Runtime
     for the formats "onnx" and "both".
     Not for several threads at once: while it works, PyTorch's default dtype is another at times.
@@ -82,13 +89,18 @@ def export_model(
     Raises `NotCausalError`, `UnsupportedOpError`, `ModelError`, `VerificationError`, or `PixelsnailError` when the
     files cannot be written.
     """
-    check_prior_plan(plan)
     outputs = check_outputs(Path(target), format)
+    for one in outputs:
+        check_prior_plan(plan, one)
+    if codes is not None and plan.precision == DEFAULT_PLAN.precision:
+        raise ModelError(f"codes are for measuring what less than {plan.precision} costs; leave them out.")
     target, module, law, shape = Path(target), unwrapped(module), _distribution(levels, distribution), _canvas(shape)
     specs = condition_specs(conditions)
     call = Forward(forward)
     call.check_names(module, [spec.name for spec in specs])
     forget_fakes(module)
+    begun = partial(_manifest, module, law, shape, specs, plan, family, config, checkpoint_sha256)
+    images = None if codes is None else given_images(codes, begun(notes))
     with staging_folder(target, format) as folder:
         reference = Reference(module, call, shape, law, specs)
         compiled, checks = staged(module, call, reference, say, plan)
@@ -96,22 +108,26 @@ def export_model(
         artifacts = Artifacts(compiled, folder, outputs)
         say("writing the graphs")
         seen = (call.picked,) if call.picked else ()
-        written = artifacts.write(
-            _manifest(module, law, shape, specs, plan, family, config, checkpoint_sha256, (*notes, *seen)))
-        manifests, checks = _proven(artifacts, written, checks, reference, say)
+        written = artifacts.write(begun((*notes, *seen)))
+        manifests, checks = _proven(artifacts, written, checks, reference, images, max_bpd_change / 100, say)
         files = artifacts.publish()
     return Exported(manifests[0], tuple(files), tuple(checks), seen)
 
 
 def _proven(artifacts: Artifacts, written: Mapping[str, Manifest], before: Sequence[Check], reference: Reference,
-            say: Callable[[str], None]) -> tuple[list[Manifest], list[Check]]:
+            images: Images | None, limit: float, say: Callable[[str], None]) -> tuple[list[Manifest], list[Check]]:
     """The written files of every format proven, with the proofs in their manifests; and all proofs."""
     manifests, checks = [], list(before)
     for one, manifest in written.items():
-        which = f"{one}: " if len(written) > 1 else ""
+        which, bits = f"{one}: " if len(written) > 1 else "", None
+        hear = partial(_marked, say, which)
         with load(artifacts.path(one)) as sampler:
-            found = verify_files(sampler, reference, partial(_marked, say, which))
-        manifests.append(artifacts.describe(one, replace(manifest, verification=_report([*before, *found]))))
+            found = verify_files(sampler, reference, hear)
+            if manifest.precision != DEFAULT_PLAN.precision:
+                more, bits = prove_twins(sampler, artifacts, one, reference, images, limit, hear)
+                found += more
+        manifest = replace(manifest, verification=_report([*before, *found]), bits_per_dim=bits)
+        manifests.append(artifacts.describe(one, manifest))
         checks += [replace(check, name=which + check.name) for check in found]
     return manifests, checks
 

@@ -15,10 +15,11 @@ from pixelsnail_infer.errors import PixelsnailError, VerificationError
 from pixelsnail_infer.export.codecs.from_checkpoint import export_half, is_codec, verify_half
 from pixelsnail_infer.export.exported import Exported
 from pixelsnail_infer.export.exporting import export_model
+from pixelsnail_infer.export.proofs.bits import drawn_images, measured_bits
 from pixelsnail_infer.export.proofs.reference import Reference
 from pixelsnail_infer.export.proofs.verify import Check, verify_files
 from pixelsnail_infer.export.source.arguments import with_options
-from pixelsnail_infer.export.source.option_scope import refuse_idle_options
+from pixelsnail_infer.export.source.option_scope import refuse_idle_measures, refuse_idle_options
 from pixelsnail_infer.export.source.options import CODECS, ExportOptions, SourceOptions
 from pixelsnail_infer.export.source.source_model import (
     SourceModel,
@@ -61,6 +62,7 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
     """
     asked = read_options(ExportOptions, options, "export_checkpoint")
     check_output(path, output, asked.format, asked.ema_file)
+    refuse_idle_measures(asked)
     say(f"reading {os.fsdecode(path)}")
     if asked.model is not None:
         with own_model(path, asked) as source:
@@ -101,8 +103,8 @@ def _export(source: SourceModel, output: FilePath, options: ExportOptions, say: 
     return export_model(
         source.module, os.fsdecode(output), distribution=source.distribution, shape=source.shape,
         conditions=source.conditions, family=source.family, config=source.config, checkpoint_sha256=source.sha256,
-        notes=source.findings, plan=options.plan, format=options.format,
-        say=say)
+        notes=source.findings, plan=options.plan, format=options.format, codes=options.codes,
+        max_bpd_change=options.max_bpd_change, say=say)
 
 
 @with_options(SourceOptions)
@@ -136,4 +138,7 @@ def _verify(sampler: Sampler, name: str, source: SourceModel, checkpoint: FilePa
             f"{name} was made from another checkpoint (sha256 {manifest.checkpoint.sha256[:12]}…, "
             f"{os.fsdecode(checkpoint)} has {source.sha256[:12]}…).")
     reference = Reference(source.module, None, manifest.shape, distribution_of(manifest), source.conditions)
-    return tuple(verify_files(sampler, reference, say))
+    checks = verify_files(sampler, reference, say)
+    if (bits := manifest.bits_per_dim) is not None:
+        checks.append(measured_bits(sampler, reference, drawn_images(sampler, reference), bits.limit, say)[0])
+    return tuple(checks)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 from pixelsnail_infer.errors import PixelsnailError
 
-__all__ = ["DEFAULT_PLAN", "KNOWN", "Plan", "require"]
+__all__ = ["DEFAULT_PLAN", "HALF_PLANS", "KNOWN", "Plan", "require"]
 
 KNOWN: dict[str, tuple[str, ...]] = {"schedule": ("raster",), "target": ("generic",),
                                      "precision": ("float32", "float16", "bfloat16")}
@@ -41,6 +41,7 @@ class Plan:
 
 
 DEFAULT_PLAN = Plan()
+HALF_PLANS = (Plan(precision="float16"), Plan(precision="bfloat16"))
 
 
 def require(plan: Plan, has: Sequence[Plan], who: str, error: type[PixelsnailError], advice: str) -> None:

@@ -37,13 +37,14 @@ def _exact(node: Node, known: dict[Node, bool]) -> bool:
 
 
 def wide_values(program: Program) -> set[Node]:
-    """The floating-point values of `program` that are computed in float32 because of what they are made of or what reads
-    them: sums, softmaxes (by hand too: whatever is done to the weights of attention), and logits. Of the products only
-    those that give logits in the step itself are among them."""
+    """The floating-point values of `program` that are computed in float32 because of what they are made of or what
+    reads them: sums, softmaxes (by hand too: whatever is done to the weights of attention), and logits. Of the products
+    only those that give logits in the step itself are among them."""
     readers = consumers(program.order)
     found = set[Node]()
     for node in program.order:  # what follows from sums
-        if node.op in PASSING and (node.keys or any(_sums(edge.source) or edge.source in found for edge in node.inputs)):
+        after = node.keys is not None or any(_sums(edge.source) or edge.source in found for edge in node.inputs)
+        if node.op in PASSING and after:
             found.add(node)
     logits = set[Node]()
     for node in reversed(program.order):  # what leads to them

@@ -1,8 +1,8 @@
 """Decide a graph, an operation at a time: equal operations become one, and equal constants one.
 
-In a graph of half precision there are two kinds of floating-point values, see `graph.Kind`. The builder keeps them apart:
-sums, softmaxes and functions that half precision would overflow or coarsen take and give "wide" ones, operands of
-different kinds become "wide", and numbers become constants of the kind that they are used with.
+In a graph of half precision there are two kinds of floating-point values, see `graph.Kind`. The builder keeps them
+apart: sums, softmaxes and functions that half precision would overflow or coarsen take and give "wide" ones, operands
+of different kinds become "wide", and numbers become constants of the kind that they are used with.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class GraphBuilder:
         dtype = {"float": self.precision, "wide": "float32", "int": "int64", "bool": "bool"}[kind]
         array = np.ascontiguousarray(self._rounded(array) if dtype in HALVES else array, HALVES.get(dtype, dtype))
         digest = hashlib.sha256(f"{dtype} {array.shape} ".encode())
-        digest.update(array.view(np.uint16) if dtype in HALVES else array.data)
+        digest.update(array.tobytes() if dtype in HALVES else array.data)
         if array.size > 1 and kind in FLOATS:
             self._weights[digest.hexdigest()] = array.size
         return v.Constant(digest.hexdigest(), array), kind
@@ -245,8 +245,9 @@ class GraphBuilder:
         with np.errstate(over="ignore"):
             rounded = array.astype(HALVES[self.precision])
         if (np.isinf(rounded.astype(np.float64)) & np.isfinite(array)).any():
-            raise ModelError(f"the {self.name} graph has a weight of {float(np.abs(array[np.isfinite(array)]).max()):.3g},"
-                             f" which {self.precision} cannot hold; choose another --precision: bfloat16 or float32.")
+            most = float(np.abs(array[np.isfinite(array)]).max())
+            raise ModelError(f"the {self.name} graph has a weight of {most:.3g}, which {self.precision} cannot hold; "
+                             "choose another --precision: bfloat16 or float32.")
         return rounded
 
     def _value(self, operand: Operand, like: Kind = "float") -> Value:
@@ -254,7 +255,7 @@ class GraphBuilder:
 
     def _pair(self, a: Operand, b: Operand) -> list[Value]:
         """Two operands; floating-point ones of one kind."""
-        like = next((one.kind for one in (a, b) if isinstance(one, Value)), "float")
+        like: Kind = next((one.kind for one in (a, b) if isinstance(one, Value)), "float")
         return self.alike([self._value(a, like), self._value(b, like)])
 
     def _one(self, operation: Operation, kind: Kind) -> Value:

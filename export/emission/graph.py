@@ -9,8 +9,8 @@ from typing import Literal
 __all__ = ["Graph", "Input", "Kind", "Operation", "Output", "Shape", "Step", "Value"]
 
 Kind = Literal["float", "wide", "int", "bool"]
-"""Of values: "float" is the precision of the graph, "int" is int64. "wide" is float32, and only in graphs whose precision
-is half of that."""
+"""Of values: "float" is the precision of the graph, "int" is int64. "wide" is float32, and only in graphs whose
+precision is half of that."""
 Shape = tuple[int | str, ...]
 """Sizes; "B" is the number of slots, the only one that is not known before a graph runs."""
 
@@ -64,8 +64,8 @@ class Output:
 class Graph:
     """One part of an export. Every step comes after those whose results it reads.
 
-    `precision` is the name of the dtype that "float" values have, NumPy's but for bfloat16. `weights` counts the numbers in its
-    floating-point constants, scalars left out.
+    `precision` is the name of the dtype that "float" values have. `weights` counts the numbers in its floating-point
+    constants, scalars left out.
     """
 
     name: str

@@ -82,7 +82,7 @@ def _where(g: GraphBuilder, args: list[Value], params: dict[str, Any], node: Nod
 
 
 def _cast(g: GraphBuilder, args: list[Value], params: dict[str, Any], node: Node) -> Value:
-    """To another floating-point dtype nothing is done in a graph of half precision, whose kinds say where it matters."""
+    """To another floating-point dtype nothing is done in a graph of half precision: its kinds say what is float32."""
     if g.half and args[0].kind in FLOATS and params["dtype"].is_floating_point:
         return args[0]
     return _as(g, params["dtype"], args[0], [])

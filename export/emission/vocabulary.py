@@ -40,8 +40,8 @@ class Copy(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Cast(Operation):
-    """`value` as another kind. To "int" it drops the fraction; to "bool" it tells what is not 0; true is 1; from "wide" to
-    "float" it rounds to the nearest, beyond the largest number to infinity."""
+    """`value` as another kind. To "int" it drops the fraction; to "bool" it tells what is not 0; true is 1; from "wide"
+    to "float" it rounds to the nearest, beyond the largest number to infinity."""
     value: Value
     kind: Kind
 

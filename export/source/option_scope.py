@@ -9,9 +9,10 @@ from pixelsnail_infer.checkpoints import LoadedCheckpoint
 from pixelsnail_infer.checkpoints.option import flag, given, option_of
 from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.errors import PixelsnailError
-from pixelsnail_infer.export.source.options import OWN, SourceOptions
+from pixelsnail_infer.export.source.options import OWN, ExportOptions, SourceOptions
+from pixelsnail_infer.plan import DEFAULT_PLAN
 
-__all__ = ["refuse_beside_own_model", "refuse_idle_options"]
+__all__ = ["refuse_beside_own_model", "refuse_idle_measures", "refuse_idle_options"]
 
 KAMEN = "pixel-models"
 TENSORFLOW = ("no_ema", "nonlinearity")  # of the original PixelSNAIL's two formats
@@ -42,6 +43,14 @@ def refuse_idle_options(options: SourceOptions, path: str | os.PathLike[str], ch
         raise PixelsnailError("--upsample has no meaning for a model that is not conditioned on codes. Leave it out.")
     if options.condition_kind is not None and condition is None:
         raise PixelsnailError("--condition-kind has no meaning for a model without conditions. Leave it out.")
+
+
+def refuse_idle_measures(options: ExportOptions) -> None:
+    """Raise `PixelsnailError` for an option about what half precision costs where nothing is measured."""
+    for name in ("codes", "max_bpd_change"):
+        if given(options, name) and options.precision == DEFAULT_PLAN.precision:
+            raise PixelsnailError(f"{flag(name)} is about what half precision costs: it has no meaning for --precision "
+                                  f"{options.precision}. Leave it out.")
 
 
 def refuse_beside_own_model(options: SourceOptions) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pixelsnail_infer.checkpoints import CheckpointOptions
-from pixelsnail_infer.checkpoints.option import option, sizes_of, switch, text, whole
+from pixelsnail_infer.checkpoints.option import option, path, sizes_of, switch, text, whole
 from pixelsnail_infer.checkpoints.options import CODEC, IMAGE, IMAGE_FAMILIES
 from pixelsnail_infer.codec import CODEC_KINDS
 from pixelsnail_infer.export.plans import CODEC_PLANS, PRIOR_PLANS
@@ -29,6 +29,16 @@ def _levels(value: object) -> int:
     if (levels := whole(value)) < 1:
         raise ValueError("the number of codes, 1 or more")
     return levels
+
+
+def _percent(value: object) -> float:
+    try:
+        share = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        share = -1.0
+    if not 0 <= share < float("inf"):
+        raise ValueError("a percentage, 0 or more, such as 0.5")
+    return share
 
 
 def _mixture(value: object) -> tuple[int, int]:
@@ -98,7 +108,16 @@ class ExportOptions(SourceOptions):
     schedule: str = option(
         DEFAULT_PLAN.schedule, "the order in which pixels are drawn", WRITING, choices=_names("schedule"))
     precision: str = option(
-        DEFAULT_PLAN.precision, "what the graphs compute in", WRITING, choices=_names("precision"))
+        DEFAULT_PLAN.precision, "what the graphs compute in; float16 and bfloat16 halve files and caches and are for "
+        "GPUs (sums, softmax, logits and draws stay float32); bfloat16 goes with --format torchscript", WRITING,
+        choices=_names("precision"))
+    codes: str | None = option(
+        None, "real images on which the change in bits per dimension is measured in half precision; with conditions a "
+        ".npz of the arrays codes and one for each condition (default: images that the model draws)", WRITING, path,
+        metavar="FILE.npy")
+    max_bpd_change: float = option(
+        1.0, "how many percent the bits per dimension may change in half precision (default 1); more is refused",
+        WRITING, _percent, metavar="PERCENT")
     target: str = option(
         DEFAULT_PLAN.target, "what the graphs are written for: any engine, or one of them", WRITING,
         choices=_names("target"))

@@ -19,7 +19,8 @@ from pixelsnail_infer.export.emission.graph import Graph, Kind, Value
 __all__ = ["Nodes"]
 
 TYPES = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "float16": TensorProto.FLOAT16,
-         "bfloat16": TensorProto.BFLOAT16, "wide": TensorProto.FLOAT, "int": TensorProto.INT64, "bool": TensorProto.BOOL}
+         "bfloat16": TensorProto.BFLOAT16, "wide": TensorProto.FLOAT, "int": TensorProto.INT64,
+         "bool": TensorProto.BOOL}
 
 
 class Nodes:

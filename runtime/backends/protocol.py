@@ -86,7 +86,8 @@ class Backend(Protocol):
         ...
 
     def allocate(self, shape: tuple[int, ...], dtype: str) -> Buffer:
-        """A zero-filled buffer; `dtype` is float32, float16, bfloat16, int64 or bool. Raises `EngineError` when memory runs out."""
+        """A zero-filled buffer; `dtype` is float32, float16, bfloat16, int64 or bool. Raises `EngineError` when memory
+        runs out."""
         ...
 
     def sweep(self, step: BoundGraph, column: Buffer, pixel: Buffer, width: int) -> Sweep:

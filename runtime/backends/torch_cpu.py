@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from pixelsnail_infer.errors import EngineError, GraphFileError
-from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
+from pixelsnail_infer.plan import DEFAULT_PLAN, HALF_PLANS, Plan
 from pixelsnail_infer.runtime.backends.halves import host_dtype
 from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, reason_of
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep, TensorInfo
 from pixelsnail_infer.runtime.backends.sweeps import StepByStep
+from pixelsnail_infer.runtime.backends.torch_products import half_products
 from pixelsnail_infer.runtime.files.archive_code import KINDS
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 
@@ -29,12 +30,12 @@ class TorchBackend:
 
     PyTorch knows one number of threads for the process. It is set while a graph runs, where it differs, and put back.
     Modules run as they are written: no fuser looks at them, so that the first runs give the same bits as later ones.
-    Half precision runs here for checking only: most machines have no arithmetic for it.
+    Half precision runs here for checking only, see `torch_products`.
     """
 
     device = "cpu"
     place = torch.device("cpu")
-    plans: tuple[Plan, ...] = (DEFAULT_PLAN, Plan(precision="float16"), Plan(precision="bfloat16"))
+    plans: tuple[Plan, ...] = (DEFAULT_PLAN, *HALF_PLANS)
 
     def __init__(self, threads: int | None = None) -> None:
         check_threads(threads)
@@ -116,18 +117,18 @@ class TorchGraph:
 class TorchBoundGraph:
     """A module and the tensors that it takes and gives."""
 
-    __slots__ = ("_given", "_module", "_taken", "_threads", "_where")
+    __slots__ = ("_given", "_module", "_products", "_taken", "_threads", "_where")
 
     def __init__(
         self, module: Any, taken: Sequence[Tensor], given: Sequence[Tensor], threads: int | None, where: str
     ) -> None:
         self._module, self._taken, self._given = module, taken, given
-        self._threads, self._where = threads, where
+        self._threads, self._where, self._products = threads, where, half_products(module)
 
     def run(self) -> None:
         """Run once on the bound buffers. Raises `EngineError`; the graph can run again afterwards."""
         try:
-            with torch.inference_mode(), plainly(), threads_of(self._threads):
+            with torch.inference_mode(), plainly(), threads_of(self._threads), self._products:
                 keep(self._module(*self._taken), self._given)
         except Exception as error:
             raise EngineError(

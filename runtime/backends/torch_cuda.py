@@ -72,7 +72,8 @@ class CudaQueue:
 
 
 class TorchCudaBackend(TorchBackend):
-    """Archives on one GPU, "cuda" (the first) or "cuda:1" and so on, in full float32 (TF32 is switched off) or half precision."""
+    """Archives on one GPU, "cuda" (the first) or "cuda:1" and so on: of float32 in full (TF32 is switched off), or of
+    half precision."""
 
     def __init__(self, device: str, threads: int | None = None, queue: Queue | None = None) -> None:
         super().__init__(threads)

@@ -82,6 +82,10 @@ def _model(manifest: Manifest) -> Iterator[str]:
         f"{parameters.per_row:,}, per step {parameters.per_step:,}"
     )
     yield "  schedule    " + str(manifest.plan).removeprefix("schedule ")
+    if (bits := manifest.bits_per_dim) is not None:
+        yield f"  bits/dim    {bits.exported:.4f} instead of {bits.reference:.4f} in float32, a change of " + (
+            f"{bits.change:.2%} (allowed {bits.limit:.2%}), on {bits.images} {bits.codes} images"
+        )
     yield f"  draw        {_distribution(manifest)}, noise version {manifest.noise.version}"
     yield from _origin(manifest)
 

@@ -13,7 +13,8 @@ from .tree import PACKAGE, PARTS, ROOT, imports, python_files, source_files, wit
 EXPORT, RUNTIME = (f"{PACKAGE}.{part}" for part in PARTS)
 MODELS, CHECKPOINTS = f"{PACKAGE}.models", f"{PACKAGE}.checkpoints"
 COMMAND_ROOT = Path(PACKAGE, "__main__.py")  # the one exception: imports what a command needs, when it runs
-TORCH_BACKEND = [Path("runtime", "backends", name) for name in ("torch_cpu.py", "torch_cuda.py")]
+TORCH_BACKEND = [Path("runtime", "backends", name) for name in
+                 ("torch_cpu.py", "torch_cuda.py", "torch_products.py")]
 TORCH_DOOR = Path("runtime", "backends", "choosing.py")  # imports the backend that is asked for, when it is
 TORCH_MODULES = tuple(f"{RUNTIME}.backends.{path.stem}" for path in TORCH_BACKEND)
 TORCH_FOLDERS = (("export",), (PACKAGE, "models"), (PACKAGE, "checkpoints"))

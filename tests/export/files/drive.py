@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.export.artifacts import build_part, state_specs
 from pixelsnail_infer.export.compile import Compiled
+from pixelsnail_infer.export.emission.builder import HALVES
 from pixelsnail_infer.export.emission.graph import Graph
 from pixelsnail_infer.export.writing.onnx_writer import write_onnx
 from pixelsnail_infer.plan import Plan
@@ -54,6 +55,11 @@ class Driver:
     held: Arrays = field(default_factory=dict)
     engines: dict[str, Engine] = field(default_factory=dict)
 
+    @property
+    def wide(self) -> str:
+        """The dtype of what callers give and get: of half precision only what lies between is."""
+        return "float32" if self.precision in HALVES else self.precision
+
     def run(self, part: str, **given: NDArray[Any]) -> Arrays:
         """Run a part on `given` and what is held; states and prologue tensors are held for the next."""
         if part not in self.engines:
@@ -68,8 +74,8 @@ class Driver:
 
     def begin(self, slots: int, conditions: Mapping[str, NDArray[Any]]) -> None:
         """States as before the first row, and the prologue."""
-        self.held = {spec.name: np.full((slots, *spec.shape), spec.initial, self.precision)
-                     for spec in state_specs(self.compiled.layout)}
+        self.held = {spec.name: np.full((slots, *spec.shape), spec.initial, HALVES.get(spec.dtype, spec.dtype))
+                     for spec in state_specs(self.compiled.layout, self.precision)}
         if self.spoil:  # masks may meet what they hide with a product, so that it must be finite
             self.held |= {cache.name: np.full_like(self.held[cache.name], 7.0) for cache in self.compiled.layout.caches}
         if self.compiled.prologue.crossing:
@@ -85,7 +91,7 @@ class Driver:
         that are held. `given`: `noise`, `given` and `use_given` with a row axis behind B; `temperature`, and for the
         filtered step `top_k` and `top_p`, `[B]`. `twice` runs every graph again, which must change nothing."""
         slots, height, width = given["given"].shape[:3]
-        logits = np.zeros((slots, height, width, self.compiled.distribution.parameters), self.precision)
+        logits = np.zeros((slots, height, width, self.compiled.distribution.parameters), self.wide)
         pixels = np.zeros_like(given["given"])
         for i in rows:
             here = {name: value[:, i] if name in ("noise", "given", "use_given") else value
@@ -112,9 +118,9 @@ class Driver:
         """Logits or parameters `[B, rows, W, n]` under teacher forcing, after `begin`; images as the contract has them,
         codes int64 `[B, H, W]` or channels `[B, H, W, D]` in the precision of the graphs. From row `start` on."""
         slots, height, width = images.shape[:3]
-        law, one = self.compiled.distribution, np.ones(len(images), self.precision)
+        law, one = self.compiled.distribution, np.ones(len(images), self.wide)
         forced = {"given": images, "use_given": np.ones((slots, height, width), bool), "temperature": one, "top_p": one,
-                  "noise": np.zeros((slots, height, width, law.noise_width), self.precision),
+                  "noise": np.zeros((slots, height, width, law.noise_width), self.wide),
                   "top_k": np.full(slots, law.parameters)}
         known = range(start, height if rows is None else rows)
         logits, pixels = self.walk(part, known, forced, twice)

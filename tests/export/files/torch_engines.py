@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
+import numpy as np
 import torch
 
+from pixelsnail_infer.export.emission.builder import HALVES
 from pixelsnail_infer.export.emission.graph import Graph
 from pixelsnail_infer.export.writing.torch_archive import archive_of, with_manifest
 from pixelsnail_infer.export.writing.torch_writer import torch_module
@@ -27,8 +30,20 @@ class Fx:
     def run(self, feeds: Arrays) -> Arrays:
         """All outputs by name; a written state lies in the memory of its input."""
         with torch.inference_mode(), plainly():
-            results = self.module(*(torch.from_numpy(feeds[name]) for name in self.inputs))
-        return {name: tensor.numpy() for name, tensor in zip(self.outputs, results, strict=True)}
+            results = self.module(*(tensor_of(feeds[name]) for name in self.inputs))
+        return {name: array_of(tensor) for name, tensor in zip(self.outputs, results, strict=True)}
+
+
+def tensor_of(array: Any) -> torch.Tensor:
+    """A tensor over the array's memory; of bfloat16 too."""
+    half = array.dtype == HALVES["bfloat16"]
+    return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16) if half else torch.from_numpy(array)
+
+
+def array_of(tensor: torch.Tensor) -> Any:
+    """The other way round."""
+    half = tensor.dtype == torch.bfloat16
+    return tensor.view(torch.int16).numpy().view(HALVES["bfloat16"]) if half else tensor.numpy()
 
 
 class Scripted(Fx):
