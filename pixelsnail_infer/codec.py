@@ -15,11 +15,12 @@ from pixelsnail_infer.errors import ManifestError
 from pixelsnail_infer.manifest import FORMAT_VERSION, CheckpointSpec, ModelSpec
 from pixelsnail_infer.messages import shown
 from pixelsnail_infer.parts import ArchiveSpec
-from pixelsnail_infer.plan import KNOWN, Plan
+from pixelsnail_infer.plan import Plan
 
 __all__ = ["CODEC_KINDS", "IMAGE", "CodecManifest", "CodesSpec", "ImageSpec"]
 
 CODEC_KINDS = ("decoder", "encoder")
+PRECISIONS = ("float32",)
 IMAGE = "image"
 """Name of the image's tensor, in decoders and encoders."""
 
@@ -83,7 +84,7 @@ class CodecManifest:
     def __post_init__(self) -> None:
         among(self.format_version, (FORMAT_VERSION,), "format_version")
         among(self.kind, CODEC_KINDS, "kind")
-        among(self.precision, KNOWN["precision"], "precision")
+        among(self.precision, PRECISIONS, "precision")
         at_least(self.parameters, 0, "parameters", MOST_BYTES)
         if self.archive is not None and self.archive.parts:
             raise ManifestError(f"archive names parts, of which a {self.kind} has none; {EXPORT_AGAIN}.")

@@ -118,7 +118,7 @@ class FullScope(Scope):
         border = torch.zeros((), dtype=source.dtype) if border is None else border.to(source.dtype)
         offsets = reads(node, edge)
         if node.op == "linear" and offsets == [(0, 0)] and source.frame == node.frame:
-            return self.dense(self.factor(node, self.value(source)), *self.single(node))
+            return self.dense(self.rounding.factor(node, self.value(source)), *self.single(node))
         uniform = bool((border == border.reshape(-1)[0]).all())
         if uniform and node.op == "linear" and len(source.channels) == 1:
             return self._convolution(node, source, offsets, float(border.reshape(-1)[0]))
@@ -128,7 +128,7 @@ class FullScope(Scope):
             if node.op == "lookup":
                 part = self.graph.gather(tap, part, 0)
             elif node.op == "linear":
-                part = self.dense(self.factor(node, part), tap.T, None)
+                part = self.dense(self.rounding.factor(node, part), tap.T, None)
             total = part if total is None else self.graph.add(total, part)
         assert total is not None
         bias = node.attrs.get("bias")
@@ -158,7 +158,7 @@ class FullScope(Scope):
         for (dy, dx), tap in zip(offsets, taps, strict=True):
             kernel[:, :, dy - top, dx - left] = tap
         low, high = [-top, -left], [fh - 1 + max(rows) - (h - 1), fw - 1 + max(columns) - (width - 1)]
-        image = g.transpose(self.factor(node, self.map(source)), [0, 3, 1, 2])
+        image = g.transpose(self.rounding.factor(node, self.map(source)), [0, 3, 1, 2])
         if border != 0 or min(*low, *high) < 0:
             image = g.pad(image, [0, 0, *low], [0, 0, *high], border)
             low, high = [0, 0], [0, 0]

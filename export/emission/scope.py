@@ -3,9 +3,6 @@
 Tensors are laid out for a scope: a *point* scope (the step) has `[B, *channels]` and attention scores
 `[B, *heads, 1, P]`; a *line* scope has a position axis: `[B, Q, *channels]` and `[B, *heads, Q, P]`. Reads at other
 positions, positional constants and caches are what the scopes differ in.
-
-In half precision products take and give "float" values, but for those of exact values and those that give logits, which
-are float32 (`analysis.widths`); elementwise operations are float32 where an operand or `wide_values` says so.
 """
 
 from __future__ import annotations
@@ -17,11 +14,11 @@ import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.analysis.stages import TAPPED, Program
-from pixelsnail_infer.export.analysis.widths import is_exact, wide_values
 from pixelsnail_infer.export.emission.builder import GraphBuilder
 from pixelsnail_infer.export.emission.graph import Kind, Value
 from pixelsnail_infer.export.emission.maps import emit_map
 from pixelsnail_infer.export.emission.masks import Comparison, comparison
+from pixelsnail_infer.export.emission.rounding import Rounding
 from pixelsnail_infer.export.fields import Edge, Node
 
 __all__ = ["Scope"]
@@ -36,7 +33,7 @@ class Scope(ABC):
     def __init__(self, program: Program, graph: GraphBuilder) -> None:
         self.program, self.graph = program, graph
         self.values: dict[Node, Value] = {}
-        self.wide = wide_values(program) if graph.half else set[Node]()
+        self.rounding = Rounding(program, graph)
 
     def emit(self, nodes: list[Node]) -> None:
         """Emit `nodes` in order."""
@@ -84,17 +81,17 @@ class Scope(ABC):
             return self.product(node)
         if node.op == "linear":
             vector = len(node.channels) == 1
-            x = self.factor(node, self.operand(node.inputs[0].source, node))
-            return self.settled(node, self.dense(x, *self.single(node), vector=vector))
+            x = self.rounding.factor(node, self.operand(node.inputs[0].source, node))
+            return self.rounding.settled(node, self.dense(x, *self.single(node), vector=vector))
         if node.op == "lookup":
-            return self.settled(node, self._look_up(node))
+            return self.rounding.settled(node, self._look_up(node))
         if node.op in ("input", "spread", "upsample", "pool"):
             return self.source(node)
         if node.op == "key_dot":
             return self._scores(node)
         if node.op == "key_mix":
             return self._mix(node)
-        args = self.operands(node)
+        args = self.rounding.operands(node, lambda source, like: self.operand(source, node, like))
         if node.op == "map":
             return emit_map(g, attrs["fn"], args, attrs.get("params", {}), node)
         return self._channels(node, args)
@@ -122,36 +119,9 @@ class Scope(ABC):
             return g.gather(attrs["weight"], args[0], 0)
         raise UnsupportedOpError(f"{node.where}: {node.op} cannot be written to a graph.")
 
-    def operands(self, node: Node) -> list[Value]:
-        """What an elementwise or channel operation reads, the floating-point values of one kind: float32 if the node is
-        so, or one of them is."""
-        sources = [edge.source for edge in node.inputs]
-        if not self.graph.half:
-            return [self.operand(source, node) for source in sources]
-        found = {source: self.operand(source, node) for source in sources if source.op != "const"}
-        late = self.graph.alike([*found.values()])
-        wide = node in self.wide or any(value.kind == "wide" for value in late)
-        if wide:
-            late = [self.graph.widened(value) for value in late]
-        found = dict(zip(found, late, strict=True))
-        return [found[source] if source in found else self.operand(source, node, self.graph.wide if wide else "float")
-                for source in sources]
-
     def product(self, node: Node) -> Value:
-        """A linear, lookup or shift node, in the precision that products give."""
-        return self.settled(node, self.tapped(node))
-
-    def factor(self, node: Node, value: Value) -> Value:
-        """`value` as the product `node` takes it, and so computes and weighs it."""
-        if node in self.wide or (self.graph.half and is_exact([node.inputs[0].source])):
-            return self.graph.widened(value)
-        return self.graph.as_kind(value, "float")
-
-    def settled(self, node: Node, value: Value) -> Value:
-        """What the product `node` gives: rounded, unless it gives logits. Shifts are no products."""
-        if node.op == "shift":
-            return value
-        return self.graph.widened(value) if node in self.wide else self.graph.as_kind(value, "float")
+        """A linear, lookup or shift node, rounded as its results are."""
+        return self.rounding.settled(node, self.tapped(node))
 
     def _lead(self, node: Node) -> int:
         return 1 if node.keys or node.frame is None else self.lead

@@ -74,8 +74,9 @@ class Driver:
 
     def begin(self, slots: int, conditions: Mapping[str, NDArray[Any]]) -> None:
         """States as before the first row, and the prologue."""
-        self.held = {spec.name: np.full((slots, *spec.shape), spec.initial, HALVES.get(spec.dtype, spec.dtype))
-                     for spec in state_specs(self.compiled.layout, self.precision)}
+        specs = state_specs(self.compiled.layout, self.precision if self.precision in HALVES else "float32")
+        self.held = {spec.name: np.full((slots, *spec.shape), spec.initial, HALVES.get(spec.dtype, self.wide))
+                     for spec in specs}
         if self.spoil:  # masks may meet what they hide with a product, so that it must be finite
             self.held |= {cache.name: np.full_like(self.held[cache.name], 7.0) for cache in self.compiled.layout.caches}
         if self.compiled.prologue.crossing:

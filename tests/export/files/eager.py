@@ -19,7 +19,7 @@ from pixelsnail_infer.export.emission.graph import Graph, Kind, Operation, Value
 
 from .drive import Arrays
 
-Handler = Callable[[Any, Callable[[Value], Tensor]], Tensor | tuple[Tensor, ...]]
+Handler = Callable[[Any, Any], Tensor | tuple[Tensor, ...]]
 
 UNARY: dict[v.UnaryFn, Callable[[Tensor], Tensor]] = {
     "neg": torch.neg, "abs": torch.abs, "exp": torch.exp, "log": torch.log, "sqrt": torch.sqrt,
@@ -34,15 +34,26 @@ BINARY: dict[v.BinaryFn, Callable[[Tensor, Tensor], Tensor]] = {
     "and": torch.logical_and, "or": torch.logical_or,
 }
 REDUCE: dict[v.ReduceFn, Callable[..., Tensor]] = {"max": torch.amax, "sum": torch.sum, "mean": torch.mean}
-DTYPES: dict[Kind, torch.dtype] = {"float": torch.float64, "int": torch.int64, "bool": torch.bool}
+DTYPES: dict[Kind, torch.dtype] = {"wide": torch.float32, "int": torch.int64, "bool": torch.bool}
+FLOATS = {"float64": torch.float64, "float16": torch.float16}
+
+
+class Held(dict[Value, Tensor]):
+    """Results by value, which handlers ask for, and the dtypes of the graph."""
+
+    dtypes: dict[Kind, torch.dtype]
+
+    def __call__(self, value: Value) -> Tensor:
+        return self[value]
 
 
 class Eager:
-    """One graph in float64, ready to run."""
+    """One graph in float64 or float16, ready to run."""
 
     def __init__(self, graph: Graph) -> None:
         check(graph)
-        assert graph.precision == "float64"
+        self.dtypes: dict[Kind, torch.dtype] = {**DTYPES, "float": FLOATS[graph.precision]}
+        assert "wide" not in {value.kind for step in graph.steps for value in step.results} or graph.precision != "float64"
         self.graph = graph
         self.inputs = tuple(entry.value.name for entry in graph.inputs)
         self.constants = {step.results[0]: HANDLERS[v.Constant](step.operation, {}.__getitem__)
@@ -51,12 +62,13 @@ class Eager:
 
     def run(self, feeds: Arrays) -> Arrays:
         """All outputs by name; a written state lies in the memory of its input."""
-        values = dict(self.constants)
+        values = Held(self.constants)
+        values.dtypes = self.dtypes
         values |= {entry.value: torch.from_numpy(feeds[entry.value.name]) for entry in self.graph.inputs}
         for step in self.steps:
-            found = HANDLERS[type(step.operation)](step.operation, values.__getitem__)
+            found = HANDLERS[type(step.operation)](step.operation, values)
             for result, tensor in zip(step.results, found if isinstance(found, tuple) else (found,), strict=True):
-                assert tensor.dtype == DTYPES[result.kind], (step, tensor.dtype)
+                assert tensor.dtype == self.dtypes[result.kind], (step, tensor.dtype)
                 values[result] = tensor
         return {output.name: values[output.value].numpy() for output in self.graph.outputs}
 
@@ -152,7 +164,7 @@ def _convolve(op: v.Convolve, at: Callable[[Value], Tensor]) -> Tensor:
 HANDLERS: dict[type[Operation], Handler] = {
     v.Constant: lambda op, at: torch.from_numpy(op.array),
     v.Copy: lambda op, at: at(op.value).clone(),
-    v.Cast: lambda op, at: at(op.value).to(DTYPES[op.kind]),
+    v.Cast: lambda op, at: at(op.value).to(at.dtypes[op.kind]),
     v.Unary: lambda op, at: UNARY[op.fn](at(op.value)),
     v.Elu: lambda op, at: F.elu(at(op.value), op.alpha),
     v.LeakyRelu: lambda op, at: F.leaky_relu(at(op.value), op.slope),
