@@ -47,3 +47,13 @@ def digits_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("digits") / "digits.pt"
     assert main([str(DIGITS), str(path), "--format", "torchscript"]) == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def digits_bfloat16(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in bfloat16; read only."""
+    from pixelsnail_infer.export.cli import main
+
+    path = tmp_path_factory.mktemp("digits") / "digits.pt"
+    assert main([str(DIGITS), str(path), "--format", "torchscript", "--precision", "bfloat16"]) == 0
+    return path

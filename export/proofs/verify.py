@@ -29,8 +29,8 @@ BATCHES = (1, 3)
 HEAT = np.array([1.0, 0.3, 2.0], np.float32)  # temperatures of the images that are drawn
 REPORT = "please report the model."
 ADVICE = {
-    "float16": "numbers beyond 65504 are infinite in float16, and others keep three digits: choose --precision bfloat16 "
-               "or float32 for this model.",
+    "float16": "numbers beyond 65504 are infinite in float16, and others keep three digits: choose --precision "
+               "bfloat16 or float32 for this model.",
     "bfloat16": "numbers keep two digits in bfloat16: choose --precision float16 or float32 for this model.",
 }
 SECONDS = 15.0  # of the interpreter, per batch size; it then stops at the end of a row and says so

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 
 from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.distributions import Categorical, LogisticMixture
+from pixelsnail_infer.export.cli import main as export_main
 from pixelsnail_infer.export.codecs.graph import build_graph
 from pixelsnail_infer.export.source.options import ExportOptions
 from pixelsnail_infer.export.source.source_model import recognised_model
@@ -105,6 +106,25 @@ def test_attention_caches_are_among_the_states(tmp_path: Path) -> None:
     (step,) = (model for part, model in graphs(*example("digits")) if part == "step")
     names = [output.name for output in step.graph.output]
     assert sum(".keys." in name for name in names) == sum(".values." in name for name in names) == 2
+
+
+@pytest.fixture(scope="module")
+def half_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The digits in float16."""
+    step = tmp_path_factory.mktemp("half") / "digits.onnx"
+    assert export_main([str(EXAMPLES / "digits.pt"), str(step), "--precision", "float16"]) == 0
+    return {"step": step, **{path.name.split(".")[1]: path for path in step.parent.glob("digits.*.onnx")}}
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_graphs_of_float16_build_an_engine(half_graphs: dict[str, Path], part: str, tmp_path: Path) -> None:
+    """Strongly typed, so that every cast must be in the file; caches of float16 are updated in place, too."""
+    model = onnx.load(str(half_graphs[part]))
+    size, layers = build_engine(model.SerializeToString(), tmp_path)
+    states = [value.type.tensor_type.elem_type for value in model.graph.input if value.name.startswith("state.")]
+    assert size > 0 and (TensorProto.FLOAT16 in states or part not in ("step", "filtered"))
+    scatters = sum(node.op_type == "TensorScatter" for node in model.graph.node)
+    assert layers.count("KV_CACHE_UPDATE") == scatters, "a state is not updated in place"
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pixelsnail_infer.export.emission import vocabulary as v
+from pixelsnail_infer.export.emission.builder import HALVES
 from pixelsnail_infer.export.emission.graph import Graph, Kind, Operation, Value
 
 from .drive import Arrays
@@ -53,7 +54,7 @@ class Eager:
     def __init__(self, graph: Graph) -> None:
         check(graph)
         self.dtypes: dict[Kind, torch.dtype] = {**DTYPES, "float": FLOATS[graph.precision]}
-        assert "wide" not in {value.kind for step in graph.steps for value in step.results} or graph.precision != "float64"
+        assert graph.precision in HALVES or not [step for step in graph.steps if step.results[0].kind == "wide"]
         self.graph = graph
         self.inputs = tuple(entry.value.name for entry in graph.inputs)
         self.constants = {step.results[0]: HANDLERS[v.Constant](step.operation, {}.__getitem__)

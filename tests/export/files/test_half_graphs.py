@@ -1,4 +1,4 @@
-"""Graphs of half precision: as close to the network as rounding allows, in float32 where it matters, and exact codes."""
+"""Graphs of half precision: as close to the network as rounding allows, float32 where it matters, and exact codes."""
 
 from __future__ import annotations
 
@@ -137,6 +137,6 @@ def test_numbers_take_the_kind_of_what_they_are_used_with() -> None:
 def test_a_weight_that_overflows_is_refused(precision: str, number: float) -> None:
     g = GraphBuilder("step", precision)
     g.constant([1.0, float("-inf")])
-    with pytest.raises(ModelError, match=f"the step graph has a weight of .*, which {precision} cannot hold; choose anot"):
+    with pytest.raises(ModelError, match=f"step graph has a weight of .*, which {precision} cannot hold; choose an"):
         g.constant([1.0, -number])
     assert set(HALVES) == {"float16", "bfloat16"}
