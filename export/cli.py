@@ -26,6 +26,7 @@ Turn a trained PixelSNAIL or PixelCNN checkpoint into graphs that sample fast.
   export-model params_cifar.ckpt cifar.onnx --arch h12_noup_smallkey
   export-model top.pt top_graphs.pt --format torchscript
   export-model top.pt top_graphs.onnx --format both
+  export-model top.pt top_half.onnx --precision float16 --codes real_codes.npy
   export-model vqvae.pt decoder.onnx
   export-model vqvae.pt encoder.onnx --part encoder
   export-model vqvae.pt decoder.pt --format torchscript

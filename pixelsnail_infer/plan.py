@@ -16,7 +16,8 @@ KNOWN: dict[str, tuple[str, ...]] = {"schedule": ("raster",), "target": ("generi
                                      "precision": ("float32", "float16", "bfloat16")}
 """Every name that a file may hold, whether or not this version has a writer or a backend for it."""
 
-DTYPES = {name: name for name in (*KNOWN["precision"], "float64")}  # float64 is for tests, and no file holds it
+DTYPES = {name: name for name in ("float32", "float16", "bfloat16", "float64")}
+"""By precision. float64 is for tests, and no file holds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ __all__ = ["CLOSE", "EXACT", "LIMITS", "Check", "passed", "verify_before", "veri
 
 EXACT, CLOSE = 1e-9, 1e-4
 LIMITS = {"float16": 2.0**-5, "bfloat16": 2.0**-2}
-"""Of replay and score in half precision: 32 times the distance of neighbouring numbers at 1. Measured were 8 times at
+"""Of replay and score in half precision: 32 times the distance of neighbouring numbers at 1. Measured were 9 times at
 most, over the examples and the networks of the tests, in PyTorch, which rounds every activation."""
 BATCHES = (1, 3)
 HEAT = np.array([1.0, 0.3, 2.0], np.float32)  # temperatures of the images that are drawn

@@ -314,7 +314,7 @@ def test_an_old_package_is_told(monkeypatch: Patch) -> None:
 def test_the_cpu_and_archives_are_refused(model: Path, fake: FakeTensorRt, digits_archive: Path) -> None:
     with pytest.raises(BackendError, match="device is 'cpu', expected 'cuda', or 'cuda:1' and so on, which tensorrt"):
         load(model, backend="tensorrt")
-    with pytest.raises(BackendError, match="backend is .tensorrt., which runs ONNX files, but .* is a TorchScript arch"):
+    with pytest.raises(BackendError, match="backend is .tensorrt., which runs ONNX files, but .* is a TorchScript a"):
         load(digits_archive, device="cuda", backend="tensorrt")
 
 
