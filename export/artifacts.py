@@ -25,7 +25,7 @@ from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.plans import check_graph_plan
 from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, FORMATS, Files, names_of
 from pixelsnail_infer.manifest import Manifest, PrologueSpec, RowResultSpec, StateSpec
-from pixelsnail_infer.plan import DEFAULT_PLAN
+from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN
 
 __all__ = ["Artifacts", "build_part", "staging_folder", "state_specs"]
 
@@ -33,7 +33,7 @@ __all__ = ["Artifacts", "build_part", "staging_folder", "state_specs"]
 def build_part(compiled: Compiled, part: str) -> Graph:
     """Decide one graph, "step" or one of `manifest.PARTS`. Raises `ModelError` for a plan that cannot be built."""
     check_graph_plan(compiled.plan)
-    builder = GraphBuilder(part, compiled.plan.precision)
+    builder = GraphBuilder(part, compiled.plan.dtype, compiled.scales if compiled.plan == INT8_PLAN else {})
     program, layout, prologue = compiled.program, compiled.layout, compiled.prologue
     if part == "row":
         emit_row(program, layout, prologue, builder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -36,6 +36,8 @@ class Compiled:
     prologue: Prologue
     distribution: Distribution
     plan: Plan
+    scales: dict[Node, float] = field(default_factory=dict)
+    """In int8, by product: the step between neighbouring numbers of what it multiplies."""
 
 
 def compile_model(module: torch.nn.Module, forward: Callable[..., torch.Tensor], inputs: tuple[InputSpec, ...],

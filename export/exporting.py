@@ -18,6 +18,7 @@ from pixelsnail_infer import __version__
 from pixelsnail_infer.distributions import Categorical, Distribution, specs_of
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.artifacts import Artifacts, staging_folder
+from pixelsnail_infer.export.calibration import calibrated
 from pixelsnail_infer.export.exported import Exported
 from pixelsnail_infer.export.plans import check_prior_plan
 from pixelsnail_infer.export.proofs.bits import Images, given_images
@@ -28,7 +29,7 @@ from pixelsnail_infer.export.staging import staged
 from pixelsnail_infer.export.tracing.forward import Forward, ForwardFunction
 from pixelsnail_infer.export.tracing.fresh import unwrapped
 from pixelsnail_infer.export.tracing.own_caches import forget_fakes
-from pixelsnail_infer.export.twins import prove_twins
+from pixelsnail_infer.export.twins import prove_cost, prove_plain
 from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, check_outputs
 from pixelsnail_infer.manifest import (
     CheckpointSpec,
@@ -41,11 +42,12 @@ from pixelsnail_infer.manifest import (
     RowResultSpec,
 )
 from pixelsnail_infer.noise import NOISE_VERSION
-from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
+from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN, Plan
 from pixelsnail_infer.runtime import load
 
 __all__ = ["export_model", "module_sha256"]
 
+CALIBRATING = 32  # images
 ZERO_TAPS = "Taps that are zero in this checkpoint were left out; another checkpoint of the architecture may have more."
 
 
@@ -65,6 +67,7 @@ def export_model(
     plan: Plan = DEFAULT_PLAN,
     format: str = DEFAULT_FORMAT,
     codes: str | os.PathLike[str] | None = None,
+    calibrate: str | os.PathLike[str] | None = None,
     max_bpd_change: float = 1.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported[Manifest]:
@@ -80,8 +83,9 @@ def export_model(
     `ConditionSpec`s. Classes and codes are int64 `[B]` and `[B, h, w]`, vectors and maps float `[B, n]` and `[B, C, h,
     w]`. `plan` says how the graphs compute; `say` hears what is going on.
 
-    In half precision the change in bits per dimension is measured, on the images in the file `codes` (.npy, or .npz
-    with conditions, see `proofs.bits`) or on drawn ones; more than `max_bpd_change` percent are refused.
+    With less than float32 the change in bits per dimension is measured, on the images in the file `codes` (.npy, or
+    .npz with conditions, see `proofs.bits`) or on drawn ones; more than `max_bpd_change` percent are refused. The
+    scales of int8 come from the first 32 images of the file `calibrate`, or of drawn ones.
 
     The module is copied and never changed. Nothing is left behind when anything fails. Verification needs ONNX Runtime
     for the formats "onnx" and "both".
@@ -93,39 +97,49 @@ def export_model(
     outputs = check_outputs(Path(target), format)
     for one in outputs:
         check_prior_plan(plan, one)
-    if codes is not None and plan.precision == DEFAULT_PLAN.precision:
+    rounded = plan.precision != DEFAULT_PLAN.precision
+    if codes is not None and not rounded:
         raise ModelError(f"codes are for measuring what less than {plan.precision} costs; leave them out.")
+    if calibrate is not None and plan != INT8_PLAN:
+        raise ModelError(f"calibrate is for int8; leave it out for {plan.precision}.")
     target, module, law, shape = Path(target), unwrapped(module), _distribution(levels, distribution), _canvas(shape)
     specs = condition_specs(conditions)
     call = Forward(forward)
     call.check_names(module, [spec.name for spec in specs])
     forget_fakes(module)
     begun = partial(_manifest, module, law, shape, specs, plan, family, config, checkpoint_sha256)
-    images = None if codes is None else given_images(codes, begun(notes))
+    images, peaks = (None if path is None else given_images(path, begun(notes), name)
+                     for path, name in ((codes, "codes"), (calibrate, "calibrate")))
     with staging_folder(target, format) as folder:
         reference = Reference(module, call, shape, law, specs)
         compiled, checks = staged(module, call, reference, say, plan)
         checks += verify_before(compiled, reference, say)
+        begin = begun((*notes, *((call.picked,) if call.picked else ())))
+        if rounded:
+            found, drawn = prove_plain(compiled, folder, outputs, begin, reference, say)
+            checks, images = [*checks, *found], images or drawn
+            if plan == INT8_PLAN:
+                compiled = calibrated(compiled, (peaks or drawn).first(CALIBRATING), say)
         artifacts = Artifacts(compiled, folder, outputs)
         say("writing the graphs")
-        seen = (call.picked,) if call.picked else ()
-        written = artifacts.write(begun((*notes, *seen)))
+        written = artifacts.write(begin)
         manifests, checks = _proven(artifacts, written, checks, reference, images, max_bpd_change / 100, say)
         files = artifacts.publish()
-    return Exported(manifests[0], tuple(files), tuple(checks), seen)
+    return Exported(manifests[0], tuple(files), tuple(checks), (call.picked,) if call.picked else ())
 
 
 def _proven(artifacts: Artifacts, written: Mapping[str, Manifest], before: Sequence[Check], reference: Reference,
             images: Images | None, limit: float, say: Callable[[str], None]) -> tuple[list[Manifest], list[Check]]:
-    """The written files of every format proven, with the proofs in their manifests; and all proofs."""
+    """The written files of every format proven, with the proofs in their manifests; and all proofs. `images` show what
+    less than float32 costs."""
     manifests, checks = [], list(before)
     for one, manifest in written.items():
         which, bits = f"{one}: " if len(written) > 1 else "", None
         hear = partial(_marked, say, which)
         with load(artifacts.path(one)) as sampler:
             found = verify_files(sampler, reference, hear)
-            if manifest.precision != DEFAULT_PLAN.precision:
-                more, bits = prove_twins(sampler, artifacts, one, reference, images, limit, hear)
+            if images is not None:
+                more, bits = prove_cost(sampler, artifacts, one, reference, images, limit, hear)
                 found += more
         manifest = replace(manifest, verification=_report([*before, *found]), bits_per_dim=bits)
         manifests.append(artifacts.describe(one, manifest))

@@ -104,7 +104,7 @@ def _export(source: SourceModel, output: FilePath, options: ExportOptions, say: 
         source.module, os.fsdecode(output), distribution=source.distribution, shape=source.shape,
         conditions=source.conditions, family=source.family, config=source.config, checkpoint_sha256=source.sha256,
         notes=source.findings, plan=options.plan, format=options.format, codes=options.codes,
-        max_bpd_change=options.max_bpd_change, say=say)
+        calibrate=options.calibrate, max_bpd_change=options.max_bpd_change, say=say)
 
 
 @with_options(SourceOptions)

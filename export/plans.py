@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pixelsnail_infer.errors import ModelError
-from pixelsnail_infer.plan import DEFAULT_PLAN, HALF_PLANS, Plan, require
+from pixelsnail_infer.plan import DEFAULT_PLAN, HALF_PLANS, INT8_PLAN, Plan, require
 
 __all__ = ["CODEC_PLANS", "PRIOR_PLANS", "TEST_PLAN", "check_codec_plan", "check_graph_plan", "check_prior_plan"]
 
-PRIOR_PLANS = (DEFAULT_PLAN, *HALF_PLANS)
+PRIOR_PLANS = (DEFAULT_PLAN, *HALF_PLANS, INT8_PLAN)
 UNPROVEN = {"bfloat16": "ONNX Runtime runs no bfloat16 on the CPU, so that such files could not be proven"}
 CODEC_PLANS = (DEFAULT_PLAN,)
 TEST_PLAN = Plan(precision="float64")  # graphs that the tests run in memory, where rounding hides nothing

@@ -6,12 +6,13 @@ written in float32 and proven as such exports are; the precision is all that the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from pixelsnail_infer.bits import BitsSpec
 from pixelsnail_infer.export.artifacts import Artifacts
+from pixelsnail_infer.export.compile import Compiled
 from pixelsnail_infer.export.proofs.bits import Images, drawn_images, measured_bits
 from pixelsnail_infer.export.proofs.reference import Reference
 from pixelsnail_infer.export.proofs.verify import Check, verify_files
@@ -19,42 +20,53 @@ from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.plan import DEFAULT_PLAN
 from pixelsnail_infer.runtime import Sampler, load
 
-__all__ = ["prove_twins"]
+__all__ = ["prove_cost", "prove_plain"]
 
 Hear = Callable[[str], None]
 
 
-def prove_twins(sampler: Sampler, artifacts: Artifacts, format: str, reference: Reference, images: Images | None,
-                limit: float, say: Hear) -> tuple[list[Check], BitsSpec]:
-    """The proofs that an export needs beyond those of its files, `sampler`, because it is of less than float32; and
-    what that costs in bits per dimension, on `images` or on such as the float32 twin draws.
+def prove_plain(compiled: Compiled, folder: Path, targets: Mapping[str, Path], manifest: Manifest, reference: Reference,
+                say: Hear) -> tuple[list[Check], Images]:
+    """Write the same graphs in float32 below `folder` and prove them, in every format; and images that they draw.
 
-    Raises `VerificationError`, also where the bits per dimension change by a share of more than `limit`.
+    Raises `VerificationError`.
     """
-    manifest, checks = sampler.manifest, list[Check]()
     say("the same graphs in float32")
-    plain = replace(artifacts.compiled, plan=replace(artifacts.compiled.plan, precision=DEFAULT_PLAN.precision))
-    twin = Artifacts(plain, _folder(artifacts, f"float32.{format}"), {format: artifacts.targets[format]})
-    twin.write(replace(manifest, precision=DEFAULT_PLAN.precision))
-    with load(twin.path(format)) as opened:
-        checks.append(_summary("the same in float32", verify_files(opened, reference, say)))
-        images = images or drawn_images(opened, reference)
+    plan = replace(compiled.plan, precision=DEFAULT_PLAN.precision)
+    twin = Artifacts(replace(compiled, plan=plan), _made(folder / "float32"), targets)
+    twin.write(replace(manifest, precision=plan.precision))
+    checks, images = [], None
+    for one in targets:
+        with load(twin.path(one)) as opened:
+            name = "the same in float32" + (f", {one}" if len(targets) > 1 else "")
+            checks.append(_summary(name, verify_files(opened, reference, say)))
+            images = images or drawn_images(opened, reference)
+    assert images is not None
+    return checks, images
+
+
+def prove_cost(sampler: Sampler, artifacts: Artifacts, format: str, reference: Reference, images: Images, limit: float,
+               say: Hear) -> tuple[list[Check], BitsSpec]:
+    """What the files of a format, `sampler`, cost in bits per dimension because they are of less than float32.
+
+    Raises `VerificationError`, also where the bits per dimension of the images change by a share of more than `limit`.
+    """
+    checks = list[Check]()
     if format != "torchscript":  # ONNX Runtime leaves out roundings between its nodes, which GPUs do not
-        checks.append(_rounded(artifacts, manifest, reference, say))
+        checks.append(_rounded(artifacts, sampler.manifest, reference, say))
     check, bits = measured_bits(sampler, reference, images, limit, say)
     return [*checks, check], bits
 
 
 def _rounded(artifacts: Artifacts, manifest: Manifest, reference: Reference, say: Hear) -> Check:
     say(f"the same graphs in PyTorch, every result rounded to {manifest.precision}")
-    twin = Artifacts(artifacts.compiled, _folder(artifacts, "rounded"), {"torchscript": Path("twin.pt")})
+    twin = Artifacts(artifacts.compiled, _made(artifacts.folder / "rounded"), {"torchscript": Path("twin.pt")})
     twin.write(manifest)
     with load(twin.path("torchscript")) as opened:
         return _summary("the same, all rounded", verify_files(opened, reference, say))
 
 
-def _folder(artifacts: Artifacts, name: str) -> Path:
-    folder = artifacts.folder / name
+def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
 

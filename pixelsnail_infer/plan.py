@@ -10,13 +10,13 @@ from dataclasses import dataclass, fields
 
 from pixelsnail_infer.errors import PixelsnailError
 
-__all__ = ["DEFAULT_PLAN", "HALF_PLANS", "KNOWN", "Plan", "require"]
+__all__ = ["DEFAULT_PLAN", "HALF_PLANS", "INT8_PLAN", "KNOWN", "Plan", "require"]
 
 KNOWN: dict[str, tuple[str, ...]] = {"schedule": ("raster",), "target": ("generic",),
-                                     "precision": ("float32", "float16", "bfloat16")}
+                                     "precision": ("float32", "float16", "bfloat16", "int8")}
 """Every name that a file may hold, whether or not this version has a writer or a backend for it."""
 
-DTYPES = {name: name for name in ("float32", "float16", "bfloat16", "float64")}
+DTYPES = {**{name: name for name in ("float32", "float16", "bfloat16", "float64")}, "int8": "float32"}
 """By precision. float64 is for tests, and no file holds it."""
 
 
@@ -34,7 +34,7 @@ class Plan:
     @property
     def dtype(self) -> str:
         """Of the floating-point numbers that go from one graph to the next: states, row results, prologue tensors. In
-        half precision some are float32 all the same; a manifest says which."""
+        half precision some are float32 all the same; a manifest says which. With int8 only products are."""
         return DTYPES[self.precision]
 
     def __str__(self) -> str:
@@ -43,6 +43,7 @@ class Plan:
 
 DEFAULT_PLAN = Plan()
 HALF_PLANS = (Plan(precision="float16"), Plan(precision="bfloat16"))
+INT8_PLAN = Plan(precision="int8")
 
 
 def require(plan: Plan, has: Sequence[Plan], who: str, error: type[PixelsnailError], advice: str) -> None:

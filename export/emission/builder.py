@@ -8,7 +8,7 @@ of different kinds become "wide", and numbers become constants of the kind that 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.emission import vocabulary as v
 from pixelsnail_infer.export.emission.graph import Graph, Input, Kind, Operation, Output, Step, Value
+from pixelsnail_infer.export.fields import Node
 
 __all__ = ["FLOATS", "HALVES", "GraphBuilder", "Operand", "kind_of"]
 
@@ -28,6 +29,7 @@ Operand = Value | Numbers
 COMPARISONS = ("eq", "lt", "le", "gt", "ge")
 FLOATS: tuple[Kind, ...] = ("float", "wide")
 HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+MOST = 63  # of a weight: two products with activations then fit into the 16 bits in which processors add them
 WIDE = ("exp", "log", "sqrt", "reciprocal", "softplus", "pow")  # as PyTorch's autocast has it
 
 
@@ -46,8 +48,9 @@ class GraphBuilder:
     `module` is the path of the module that the next operations come from. Not to be shared by threads.
     """
 
-    def __init__(self, name: str, precision: str = "float32") -> None:
+    def __init__(self, name: str, precision: str = "float32", scales: Mapping[Node, float] | None = None) -> None:
         self.name, self.precision = name, precision
+        self.scales = scales or {}  # of the products of int8, what they multiply
         self.half = precision in HALVES
         self.wide: Kind = "wide" if self.half else "float"  # what is never half
         self.module = ""
@@ -218,6 +221,19 @@ class GraphBuilder:
     def matmul(self, a: Operand, b: Operand) -> Value:
         left, right = self._pair(a, b)
         return self._one(v.MatMul(left, right), left.kind)
+
+    def on_grid(self, value: Value, scale: float) -> Value:
+        """`value` rounded to the grid of int8 of this scale."""
+        return self._one(v.OnGrid(value, scale), value.kind)
+
+    def grid_constant(self, weight: torch.Tensor, scales: torch.Tensor) -> Value:
+        """`weight [in, out]` rounded to a grid of int8 for each column."""
+        steps, held = scales.double().cpu().numpy(), weight.detach().double().cpu().numpy()
+        numbers = np.clip(np.rint(held / steps), -MOST, MOST).astype(np.int8)
+        given = np.ascontiguousarray(steps, np.float32)
+        digest = hashlib.sha256(f"int8 {numbers.shape} ".encode() + numbers.tobytes() + given.tobytes()).hexdigest()
+        self._weights[digest] = numbers.size
+        return self._one(v.GridConstant(digest, numbers, given), "float")
 
     def linear(self, value: Value, weight: Operand, bias: Operand) -> Value:
         return self._one(v.Linear(value, self._pair(value, weight)[1], self._pair(value, bias)[1]), value.kind)

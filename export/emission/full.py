@@ -118,9 +118,9 @@ class FullScope(Scope):
         border = torch.zeros((), dtype=source.dtype) if border is None else border.to(source.dtype)
         offsets = reads(node, edge)
         if node.op == "linear" and offsets == [(0, 0)] and source.frame == node.frame:
-            return self.dense(self.rounding.factor(node, self.value(source)), *self.single(node))
+            return self.multiplied(node, self.value(source), *self.single(node))
         uniform = bool((border == border.reshape(-1)[0]).all())
-        if uniform and node.op == "linear" and len(source.channels) == 1:
+        if uniform and node.op == "linear" and len(source.channels) == 1 and node not in self.graph.scales:
             return self._convolution(node, source, offsets, float(border.reshape(-1)[0]))
         total: Value | None = None
         for offset, tap in zip(offsets, node.attrs.get("taps", {None: None}).values(), strict=True):
@@ -128,7 +128,7 @@ class FullScope(Scope):
             if node.op == "lookup":
                 part = self.graph.gather(tap, part, 0)
             elif node.op == "linear":
-                part = self.dense(self.rounding.factor(node, part), tap.T, None)
+                part = self.multiplied(node, part, tap.T)
             total = part if total is None else self.graph.add(total, part)
         assert total is not None
         bias = node.attrs.get("bias")

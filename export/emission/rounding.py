@@ -5,13 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from pixelsnail_infer.export.analysis.stages import Program
 from pixelsnail_infer.export.analysis.widths import is_exact, wide_values
-from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.builder import MOST, GraphBuilder, Operand
 from pixelsnail_infer.export.emission.graph import Kind, Value
 from pixelsnail_infer.export.fields import Node
 
 __all__ = ["Rounding"]
+
+
+SMALLEST = 1e-30  # a column of zeros has a step too
 
 
 class Rounding:
@@ -38,9 +43,19 @@ class Rounding:
 
     def factor(self, node: Node, value: Value) -> Value:
         """`value` as the product `node` takes it, and so computes and weighs it."""
+        if node in self.graph.scales:
+            return self.graph.on_grid(value, self.graph.scales[node])
         if node in self.wide or (self.graph.half and is_exact([node.inputs[0].source])):
             return self.graph.widened(value)
         return self.graph.as_kind(value, "float")
+
+    def weight(self, node: Node, weight: torch.Tensor) -> Operand:
+        """`weight [in, out]` as the product `node` takes it: of int8 with a step for each of the node's outputs, the
+        same for all of its taps."""
+        if node not in self.graph.scales:
+            return weight
+        most = torch.stack([tap.abs().amax(1) for tap in node.attrs["taps"].values()]).amax(0)  # taps are [out, in]
+        return self.graph.grid_constant(weight, most.clamp_min(SMALLEST) / MOST)
 
     def settled(self, node: Node, value: Value) -> Value:
         """What the product `node` gives: rounded, unless it gives logits. Shifts are no products."""

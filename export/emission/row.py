@@ -182,8 +182,8 @@ class RowScope(Scope):
             return look_up(g, patch, [taps[o] for o in offsets], 2)
         weight = torch.cat([taps[o].T for o in offsets])  # [taps * in, out]
         lead = node.inputs[0].source.channels[:-1]  # of a layer over the last of several axes, which has one tap
-        patch = self.rounding.factor(node, patch)
-        return g.matmul(g.reshape(patch, [0, 0, *lead, weight.shape[0]]), weight)
+        patch = g.reshape(patch, [0, 0, *lead, weight.shape[0]])
+        return self.multiplied(node, patch, weight)
 
     def _patches(self, node: Node, offsets: list[tuple[int, int]]) -> Value:
         """The source at every offset, `[B, W, taps, *channels]`."""

@@ -81,8 +81,8 @@ class Scope(ABC):
             return self.product(node)
         if node.op == "linear":
             vector = len(node.channels) == 1
-            x = self.rounding.factor(node, self.operand(node.inputs[0].source, node))
-            return self.rounding.settled(node, self.dense(x, *self.single(node), vector=vector))
+            x = self.operand(node.inputs[0].source, node)
+            return self.rounding.settled(node, self.multiplied(node, x, *self.single(node), vector=vector))
         if node.op == "lookup":
             return self.rounding.settled(node, self._look_up(node))
         if node.op in ("input", "spread", "upsample", "pool"):
@@ -235,12 +235,14 @@ class Scope(ABC):
         (tap,) = node.attrs["taps"].values()
         return tap.T, node.attrs["bias"]
 
-    def dense(self, x: Value, weight: torch.Tensor, bias: torch.Tensor | None, vector: bool = False) -> Value:
-        """`x [..., in] @ weight + bias`. `vector`: x has rank 2, so that one operation does both."""
-        g = self.graph
-        if vector and bias is not None:
+    def multiplied(self, node: Node, x: Value, weight: torch.Tensor, bias: torch.Tensor | None = None,
+                   vector: bool = False) -> Value:
+        """`x [..., in] @ weight + bias`, in the numbers that the product `node` takes. `vector`: x has rank 2, so that
+        one operation does both."""
+        g, x, held = self.graph, self.rounding.factor(node, x), self.rounding.weight(node, weight)
+        if vector and bias is not None and held is weight:
             return g.linear(x, weight, bias)
-        product = g.matmul(x, weight)
+        product = g.matmul(x, held)
         return product if bias is None else g.add(product, bias)
 
     def _scores(self, node: Node) -> Value:

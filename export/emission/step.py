@@ -169,7 +169,7 @@ class StepScope(Scope):
             return g.typed(self._shaped(self.pieces[node], source), source.dtype) if past else self.value(source)
         taps, bias, parts = node.attrs["taps"], node.attrs["bias"], []
         if node.op == "linear" and not past and bias is not None and len(source.channels) == 1:
-            return self.dense(self.rounding.factor(node, self.value(source)), taps[0, 0].T, bias, vector=True)
+            return self.multiplied(node, self.value(source), taps[0, 0].T, bias, vector=True)
         if past:
             parts.append(self._weighted(node, source, self.pieces[node], [taps[o] for o in past]))
         if (0, 0) in taps:
@@ -181,7 +181,7 @@ class StepScope(Scope):
         if node.op == "lookup":
             table = self.graph.constant(tap)
             return self.graph.gather(table, self.value(source), 0)
-        return self.dense(self.rounding.factor(node, self.value(source)), tap.T, None)
+        return self.multiplied(node, self.value(source), tap.T)
 
     def _weighted(self, node: Node, source: Node, cells: Value, taps: list[torch.Tensor]) -> Value:
         """Taps applied to gathered cells `[B, taps * C]`."""
@@ -190,7 +190,7 @@ class StepScope(Scope):
             cells = g.reshape(cells, [0, *source.channels])
         if node.op == "lookup":
             return look_up(g, g.cast(cells, "int"), taps, 1)
-        return g.matmul(self.rounding.factor(node, cells), torch.cat([tap.T for tap in taps]))
+        return self.multiplied(node, cells, torch.cat([tap.T for tap in taps]))
 
     def _cache_result(self, node: Node) -> Value:
         """The cache with this step's entry written."""

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pixelsnail_infer.export.emission.graph import Kind, Operation, Value
 
 __all__ = ["OPERATIONS", "ArgMax", "Binary", "BinaryFn", "Border", "Cast", "Clip", "Concat", "Constant", "Convolve",
-           "Copy", "CumulativeSum", "Elu", "Expand", "Gather", "GatherCells", "GatherEach", "LeakyRelu", "Linear",
-           "MatMul", "Number", "Pad", "Reduce", "ReduceFn", "Reshape", "Slice", "Softmax", "Split", "Squeeze", "Top",
-           "Transpose", "Unary", "UnaryFn", "Unsqueeze", "Where", "Write"]
+           "Copy", "CumulativeSum", "Elu", "Expand", "Gather", "GatherCells", "GatherEach", "GridConstant",
+           "LeakyRelu", "Linear", "MatMul", "Number", "OnGrid", "Pad", "Reduce", "ReduceFn", "Reshape", "Slice",
+           "Softmax", "Split", "Squeeze", "Top", "Transpose", "Unary", "UnaryFn", "Unsqueeze", "Where", "Write"]
 
 UnaryFn = Literal["neg", "abs", "exp", "log", "sqrt", "reciprocal", "round", "relu", "sigmoid", "tanh", "softplus",
                   "gelu", "gelu_tanh", "not", "isnan"]
@@ -259,6 +259,23 @@ class MatMul(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class OnGrid(Operation):
+    """`value` on the grid of int8: scale k for the whole number k from -128 to 127 that is nearest to value / scale (to
+    the even one of two)."""
+    value: Value
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class GridConstant(Operation):
+    """The matrix `scales[j] numbers[i, j]` of int8 `numbers [in, out]` and float32 `scales [out]`. `digest` is of
+    both."""
+    digest: str
+    numbers: NDArray[Any] = field(compare=False, repr=False)
+    scales: NDArray[Any] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Linear(Operation):
     """`value [B, in] @ weight [in, out] + bias [out]`."""
     value: Value
@@ -280,4 +297,4 @@ class Convolve(Operation):
 OPERATIONS: tuple[type[Operation], ...] = (
     Constant, Copy, Cast, Unary, Elu, LeakyRelu, Clip, Binary, Where, Reshape, Unsqueeze, Squeeze, Transpose, Expand,
     Concat, Split, Slice, Pad, Border, Gather, GatherCells, GatherEach, Write, Reduce, ArgMax, Top, CumulativeSum,
-    Softmax, MatMul, Linear, Convolve)
+    Softmax, MatMul, OnGrid, GridConstant, Linear, Convolve)

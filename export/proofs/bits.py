@@ -38,33 +38,37 @@ class Images:
     conditions: Mapping[str, Any]
     codes: str
 
+    def first(self, count: int) -> Images:
+        """The first so many of them."""
+        return Images(self.pixels[:count], {name: value[:count] for name, value in self.conditions.items()}, self.codes)
 
-def given_images(path: str | os.PathLike[str], manifest: Manifest) -> Images:
+
+def given_images(path: str | os.PathLike[str], manifest: Manifest, option: str = "codes") -> Images:
     """The images of a .npy, or with conditions of a .npz with the arrays `codes` and one for every condition; no more
     than make 65536 pixels. Raises `RequestError`."""
     name, names = os.fsdecode(path), [spec.name for spec in manifest.conditions]
     if not name.endswith(".npz"):
         if names:
-            raise RequestError(f"--codes is {name}, but the model has conditions; give a .npz, made by numpy.savez of "
-                               f"the arrays codes and {' and '.join(names)}, with as many entries as images.")
-        arrays = {"codes": load_array(name, "--codes")}
+            raise RequestError(f"--{option} is {name}, but the model has conditions; give a .npz, made by numpy.savez "
+                               f"of the arrays codes and {' and '.join(names)}, with as many entries as images.")
+        arrays = {"codes": load_array(name, f"--{option}")}
     else:
-        arrays = _archive(name)
+        arrays = _archive(name, option)
     if "codes" not in arrays:
-        raise RequestError(f"--codes is {name}, which holds {', '.join(arrays) or 'nothing'}; one array must be called "
-                           "codes.")
+        raise RequestError(f"--{option} is {name}, which holds {', '.join(arrays) or 'nothing'}; one array must be "
+                           "called codes.")
     pixels = check_images(manifest, arrays.pop("codes"), "codes")
     conditions = resolve_conditions(manifest, arrays, len(pixels))
     few = slice(max(1, MOST // math.prod(manifest.shape)))
     return Images(pixels[few], {key: np.ascontiguousarray(value[few]) for key, value in conditions.items()}, "given")
 
 
-def _archive(name: str) -> dict[str, NDArray[Any]]:
+def _archive(name: str, option: str) -> dict[str, NDArray[Any]]:
     try:
         with np.load(name, allow_pickle=False) as held:
             return {key: held[key] for key in held.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RequestError(f"--codes: {name} cannot be read as an archive of arrays ({error}).") from error
+        raise RequestError(f"--{option}: {name} cannot be read as an archive of arrays ({error}).") from error
 
 
 def drawn_images(sampler: Sampler, reference: Reference) -> Images:

@@ -22,8 +22,8 @@ from pixelsnail_infer.runtime import Sampler
 __all__ = ["CLOSE", "EXACT", "LIMITS", "Check", "passed", "verify_before", "verify_files"]
 
 EXACT, CLOSE = 1e-9, 1e-4
-LIMITS = {"float16": 2.0**-5, "bfloat16": 2.0**-2}
-"""Of replay and score in half precision: 32 times the distance of neighbouring numbers at 1. Measured were 9 times at
+LIMITS = {"float16": 2.0**-5, "bfloat16": 2.0**-2, "int8": 0.5}
+"""Of replay and score. In half precision 32 times the distance of neighbouring numbers at 1. Measured were 9 times at
 most, over the examples and the networks of the tests, in PyTorch, which rounds every activation."""
 BATCHES = (1, 3)
 HEAT = np.array([1.0, 0.3, 2.0], np.float32)  # temperatures of the images that are drawn
@@ -31,6 +31,7 @@ REPORT = "please report the model."
 ADVICE = {
     "float16": "numbers beyond 65504 are infinite in float16, and others keep three digits: choose --precision "
                "bfloat16 or float32 for this model.",
+    "int8": "products of int8 keep two digits: choose --precision float32 for this model, or calibrate on more images.",
     "bfloat16": "numbers keep two digits in bfloat16: choose --precision float16 or float32 for this model.",
 }
 SECONDS = 15.0  # of the interpreter, per batch size; it then stops at the end of a row and says so

@@ -10,7 +10,7 @@ from pixelsnail_infer.checkpoints.option import flag, given, option_of
 from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.export.source.options import OWN, ExportOptions, SourceOptions
-from pixelsnail_infer.plan import DEFAULT_PLAN
+from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN
 
 __all__ = ["refuse_beside_own_model", "refuse_idle_measures", "refuse_idle_options"]
 
@@ -46,10 +46,13 @@ def refuse_idle_options(options: SourceOptions, path: str | os.PathLike[str], ch
 
 
 def refuse_idle_measures(options: ExportOptions) -> None:
-    """Raise `PixelsnailError` for an option about what half precision costs where nothing is measured."""
+    """Raise `PixelsnailError` for an option about what less precision costs where nothing is measured."""
+    if options.calibrate is not None and options.precision != INT8_PLAN.precision:
+        raise PixelsnailError(f"--calibrate is for --precision int8: it has no meaning for {options.precision}. Leave "
+                              "it out.")
     for name in ("codes", "max_bpd_change"):
         if given(options, name) and options.precision == DEFAULT_PLAN.precision:
-            raise PixelsnailError(f"{flag(name)} is about what half precision costs: it has no meaning for --precision "
+            raise PixelsnailError(f"{flag(name)} is about what less precision costs: it has no meaning for --precision "
                                   f"{options.precision}. Leave it out.")
 
 

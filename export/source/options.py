@@ -115,6 +115,9 @@ class ExportOptions(SourceOptions):
         None, "real images on which the change in bits per dimension is measured in half precision; with conditions a "
         ".npz of the arrays codes and one for each condition (default: images that the model draws)", WRITING, path,
         metavar="FILE.npy")
+    calibrate: str | None = option(
+        None, "real images from which int8 learns how large the numbers in the network are, as --codes (default: "
+        "images that the model draws)", WRITING, path, metavar="FILE.npy")
     max_bpd_change: float = option(
         1.0, "how many percent the bits per dimension may change in half precision (default 1); more is refused",
         WRITING, _percent, metavar="PERCENT")

@@ -93,6 +93,17 @@ def _convolve(w: Nodes, op: v.Convolve) -> str:
     return w.node("Add", total, w.node("Unsqueeze", *bias, w.whole(1, 2))) if bias else total
 
 
+def _on_grid(w: Nodes, op: v.OnGrid) -> str:
+    """A pair that engines join with the product that reads it."""
+    scale, zero = w.constant(np.array(op.scale, np.float32)), w.constant(np.array(0, np.int8))
+    return w.node("DequantizeLinear", w.node("QuantizeLinear", w[op.value], scale, zero), scale, zero)
+
+
+def _grid_constant(w: Nodes, op: v.GridConstant) -> str:
+    scales, zeros = w.constant(op.scales), w.constant(np.zeros(op.scales.shape, np.int8))
+    return w.node("DequantizeLinear", w.constant(op.numbers), scales, zeros, axis=1)
+
+
 SPELLINGS: dict[type[Operation], Callable[[Nodes, Any], str | list[str]]] = {
     v.Constant: lambda w, op: w.constant(op.array, op.digest),
     v.Copy: lambda w, op: w.copy(w[op.value]),
@@ -123,6 +134,8 @@ SPELLINGS: dict[type[Operation], Callable[[Nodes, Any], str | list[str]]] = {
     v.CumulativeSum: lambda w, op: w.node("CumSum", w[op.value], w.whole(op.axis), exclusive=1),
     v.Softmax: lambda w, op: w.node("LogSoftmax" if op.log else "Softmax", w[op.value], axis=op.axis),
     v.MatMul: lambda w, op: w.node("MatMul", w[op.a], w[op.b]),
+    v.OnGrid: _on_grid,
+    v.GridConstant: _grid_constant,
     v.Linear: lambda w, op: w.node("Gemm", w[op.value], w[op.weight], w[op.bias]),
     v.Convolve: _convolve,
 }

@@ -164,6 +164,8 @@ def _matmul(w: Calls, op: v.MatMul) -> fx.Node:
 
 
 def _linear(w: Calls, op: v.Linear) -> fx.Node:
+    if op.weight not in w.weights:  # on a grid
+        return w.call(torch.addmm, w[op.bias], w[op.value], w[op.weight])
     weight, pieces = _transposed(w, w.weights[op.weight])
     return w.call(linear, w[op.value], weight, w[op.bias], pieces)
 
@@ -221,6 +223,8 @@ SPELLINGS: dict[type[Operation], Callable[[Calls, Any], Any]] = {
     v.Top: _top,
     v.CumulativeSum: lambda w, op: w.call(sums_before, w[op.value], op.axis),
     v.Softmax: _softmax,
+    v.OnGrid: lambda w, op: w.call(torch.fake_quantize_per_tensor_affine, w[op.value], op.scale, 0, -128, 127),
+    v.GridConstant: lambda w, op: w.constant(op.numbers * op.scales, op.digest),
     v.MatMul: _matmul,
     v.Linear: _linear,
     v.Convolve: _convolve,

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError
-from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
+from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN, Plan
 from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, reason_of, usable_cores
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep, TensorInfo
 from pixelsnail_infer.runtime.backends.sweeps import StepByStep
@@ -30,7 +30,7 @@ class CpuBackend:
     """
 
     device = "cpu"
-    plans: tuple[Plan, ...] = (DEFAULT_PLAN, Plan(precision="float16"))
+    plans: tuple[Plan, ...] = (DEFAULT_PLAN, Plan(precision="float16"), INT8_PLAN)
     providers: tuple[Any, ...] = ("CPUExecutionProvider",)
 
     def __init__(self, threads: int | None = None) -> None:

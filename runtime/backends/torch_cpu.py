@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pixelsnail_infer.errors import EngineError, GraphFileError
-from pixelsnail_infer.plan import DEFAULT_PLAN, HALF_PLANS, Plan
+from pixelsnail_infer.plan import DEFAULT_PLAN, HALF_PLANS, INT8_PLAN, Plan
 from pixelsnail_infer.runtime.backends.halves import host_dtype
 from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, reason_of
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep, TensorInfo
@@ -35,7 +35,7 @@ class TorchBackend:
 
     device = "cpu"
     place = torch.device("cpu")
-    plans: tuple[Plan, ...] = (DEFAULT_PLAN, *HALF_PLANS)
+    plans: tuple[Plan, ...] = (DEFAULT_PLAN, *HALF_PLANS, INT8_PLAN)
 
     def __init__(self, threads: int | None = None) -> None:
         check_threads(threads)

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping
 __all__ = ["CODEC_OPERATORS", "KINDS", "OPERATORS", "check_code"]
 
 OPERATORS = frozenset({
-    "abs", "add", "amax", "append", "arange", "argmax", "bmm", "broadcast_to", "cat", "clamp", "clone",
-    "constant_pad_nd", "contiguous", "conv2d", "cumsum", "dim", "div", "elu", "eq", "exp", "expand", "gather", "ge",
-    "gelu", "gt", "index_copy_", "index_select", "isnan", "le", "leaky_relu", "len", "linear", "list", "log",
-    "log_softmax", "logical_and", "logical_not", "logical_or", "lt", "matmul", "maximum", "mean", "minimum", "mul",
-    "narrow", "neg", "permute", "pow", "reciprocal", "relu", "remainder", "reshape", "round", "select", "sigmoid",
-    "size", "slice", "softmax", "softplus", "sort", "split_with_sizes", "sqrt", "squeeze", "stack", "sub", "sum",
-    "tanh", "to", "transpose", "unsqueeze", "view", "where", "zeros_like",
+    "abs", "add", "addmm", "amax", "append", "arange", "argmax", "bmm", "broadcast_to", "cat", "clamp", "clone",
+    "constant_pad_nd", "contiguous", "conv2d", "cumsum", "dim", "div", "elu", "eq", "exp", "expand",
+    "fake_quantize_per_tensor_affine", "gather", "ge", "gelu", "gt", "index_copy_", "index_select", "isnan", "le",
+    "leaky_relu", "len", "linear", "list", "log", "log_softmax", "logical_and", "logical_not", "logical_or", "lt",
+    "matmul", "maximum", "mean", "minimum", "mul", "narrow", "neg", "permute", "pow", "reciprocal", "relu",
+    "remainder", "reshape", "round", "select", "sigmoid", "size", "slice", "softmax", "softplus", "sort",
+    "split_with_sizes", "sqrt", "squeeze", "stack", "sub", "sum", "tanh", "to", "transpose", "unsqueeze", "view",
+    "where", "zeros_like",
 })  # fmt: skip
 """Of `torch`: what the exporter's spellings become."""
 
