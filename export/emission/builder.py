@@ -226,14 +226,17 @@ class GraphBuilder:
         """`value` rounded to the grid of int8 of this scale."""
         return self._one(v.OnGrid(value, scale), value.kind)
 
-    def grid_constant(self, weight: torch.Tensor, scales: torch.Tensor) -> Value:
-        """`weight [in, out]` rounded to a grid of int8 for each column."""
-        steps, held = scales.double().cpu().numpy(), weight.detach().double().cpu().numpy()
-        numbers = np.clip(np.rint(held / steps), -MOST, MOST).astype(np.int8)
+    def grid_constant(self, numbers: torch.Tensor, scales: torch.Tensor) -> Value:
+        """`numbers [in, out]` rounded to a grid of int8 for each column, or `[out]` to one of int32 for each place;
+        `scales [out]`."""
+        steps, held = scales.double().cpu().numpy(), numbers.detach().double().cpu().numpy()
+        most, dtype = (MOST, np.int8) if held.ndim == 2 else (2**31 - 1, np.int32)
+        whole = np.ascontiguousarray(np.clip(np.rint(held / steps), -most, most), dtype)
         given = np.ascontiguousarray(steps, np.float32)
-        digest = hashlib.sha256(f"int8 {numbers.shape} ".encode() + numbers.tobytes() + given.tobytes()).hexdigest()
-        self._weights[digest] = numbers.size
-        return self._one(v.GridConstant(digest, numbers, given), "float")
+        told = f"{whole.dtype} {whole.shape} ".encode()
+        digest = hashlib.sha256(told + whole.tobytes() + given.tobytes()).hexdigest()
+        self._weights[digest] = whole.size
+        return self._one(v.GridConstant(digest, whole, given), "float")
 
     def linear(self, value: Value, weight: Operand, bias: Operand) -> Value:
         return self._one(v.Linear(value, self._pair(value, weight)[1], self._pair(value, bias)[1]), value.kind)

@@ -54,8 +54,19 @@ class Rounding:
         same for all of its taps."""
         if node not in self.graph.scales:
             return weight
+        return self.graph.grid_constant(weight, self._steps(node))
+
+    def bias(self, node: Node, bias: torch.Tensor) -> Operand:
+        """`bias [out]` as engines add it to a product of int8: in whole steps of that."""
+        if node not in self.graph.scales:
+            return bias
+        return self.graph.grid_constant(bias, self._steps(node) * self.graph.scales[node])
+
+    @staticmethod
+    def _steps(node: Node) -> torch.Tensor:
+        """Of the weights, `[out]`."""
         most = torch.stack([tap.abs().amax(1) for tap in node.attrs["taps"].values()]).amax(0)  # taps are [out, in]
-        return self.graph.grid_constant(weight, most.clamp_min(SMALLEST) / MOST)
+        return most.clamp_min(SMALLEST) / MOST
 
     def settled(self, node: Node, value: Value) -> Value:
         """What the product `node` gives: rounded, unless it gives logits. Shifts are no products."""

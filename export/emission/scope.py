@@ -240,8 +240,8 @@ class Scope(ABC):
         """`x [..., in] @ weight + bias`, in the numbers that the product `node` takes. `vector`: x has rank 2, so that
         one operation does both."""
         g, x, held = self.graph, self.rounding.factor(node, x), self.rounding.weight(node, weight)
-        if vector and bias is not None and held is weight:
-            return g.linear(x, weight, bias)
+        if vector and bias is not None:
+            return g.linear(x, held, self.rounding.bias(node, bias))
         product = g.matmul(x, held)
         return product if bias is None else g.add(product, bias)
 

@@ -268,8 +268,8 @@ class OnGrid(Operation):
 
 @dataclass(frozen=True, slots=True)
 class GridConstant(Operation):
-    """The matrix `scales[j] numbers[i, j]` of int8 `numbers [in, out]` and float32 `scales [out]`. `digest` is of
-    both."""
+    """Whole numbers times a float32 scale for each place of the last axis: a matrix of int8, or a vector of int32.
+    `digest` is of both."""
     digest: str
     numbers: NDArray[Any] = field(compare=False, repr=False)
     scales: NDArray[Any] = field(compare=False, repr=False)

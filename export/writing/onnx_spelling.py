@@ -100,8 +100,8 @@ def _on_grid(w: Nodes, op: v.OnGrid) -> str:
 
 
 def _grid_constant(w: Nodes, op: v.GridConstant) -> str:
-    scales, zeros = w.constant(op.scales), w.constant(np.zeros(op.scales.shape, np.int8))
-    return w.node("DequantizeLinear", w.constant(op.numbers), scales, zeros, axis=1)
+    zeros = [w.constant(np.zeros(op.scales.shape, np.int8))] if op.numbers.dtype == np.int8 else []
+    return w.node("DequantizeLinear", w.constant(op.numbers), w.constant(op.scales), *zeros, axis=op.numbers.ndim - 1)
 
 
 SPELLINGS: dict[type[Operation], Callable[[Nodes, Any], str | list[str]]] = {
