@@ -244,3 +244,11 @@ def test_what_cannot_be_loaded_and_what_falls_back(toy: Path, monkeypatch: pytes
     monkeypatch.setattr(engine, "InferenceSession", lambda *_, **__: 1 / 0)
     with pytest.raises(GraphFileError, match="cannot be loaded by ONNX Runtime 1.31.1 .division by zero."):
         CudaBackend(1, engine).load(read_graph(toy, "step graph"))
+
+
+def test_decoders_and_encoders_are_not_captured(chain: dict[str, Path]) -> None:
+    """They run once for an image, and on batches of any size."""
+    for kind in ("decoder", "encoder"):
+        engine = Engine(elsewhere=("Pad",))
+        CudaBackend(1, engine).load(read_graph(chain[kind], kind))
+        assert [session.provider["enable_cuda_graph"] for session in engine.sessions.values()] == ["0"]
