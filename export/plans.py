@@ -8,6 +8,7 @@ from pixelsnail_infer.plan import DEFAULT_PLAN, HALF_PLANS, INT8_PLAN, Plan, req
 __all__ = ["CODEC_PLANS", "PRIOR_PLANS", "TEST_PLAN", "check_codec_plan", "check_graph_plan", "check_prior_plan"]
 
 PRIOR_PLANS = (DEFAULT_PLAN, *HALF_PLANS, INT8_PLAN)
+IDLE = "PyTorch would compute them in float32 and gain nothing"
 UNPROVEN = {"bfloat16": "ONNX Runtime runs no bfloat16 on the CPU, so that such files could not be proven"}
 CODEC_PLANS = (DEFAULT_PLAN,)
 TEST_PLAN = Plan(precision="float64")  # graphs that the tests run in memory, where rounding hides nothing
@@ -17,6 +18,8 @@ ADVICE = "choose what it has"
 def check_prior_plan(plan: Plan, format: str) -> None:
     """Raise `ModelError` for a plan in which no prior can be exported in this format."""
     require(plan, PRIOR_PLANS, "the export of priors", ModelError, ADVICE)
+    if format == "torchscript" and plan == INT8_PLAN:
+        raise ModelError(f"the format {format} has no precision 'int8': {IDLE}; choose --format onnx.")
     if format != "torchscript" and plan.precision in UNPROVEN:
         raise ModelError(f"the format {format} has no precision {plan.precision!r}: {UNPROVEN[plan.precision]}; choose "
                          "--format torchscript, or --precision float16.")

@@ -224,7 +224,7 @@ SPELLINGS: dict[type[Operation], Callable[[Calls, Any], Any]] = {
     v.CumulativeSum: lambda w, op: w.call(sums_before, w[op.value], op.axis),
     v.Softmax: _softmax,
     v.OnGrid: lambda w, op: w.call(torch.fake_quantize_per_tensor_affine, w[op.value], op.scale, 0, -128, 127),
-    v.GridConstant: lambda w, op: w.constant(op.numbers * op.scales, op.digest),
+    v.GridConstant: lambda w, op: w.constant((op.numbers * op.scales).astype(np.float32), op.digest),
     v.MatMul: _matmul,
     v.Linear: _linear,
     v.Convolve: _convolve,

@@ -29,14 +29,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class TensorRtBackend:
-    """ONNX files on one GPU, "cuda" (the first) or "cuda:1" and so on, in full float32 (TF32 is switched off).
+    """ONNX files on one GPU, "cuda" (the first) or "cuda:1" and so on: in full float32 (TF32 is switched off) or in
+    float16, as the files are.
 
     `threads` is how many a build uses (None: TensorRT's own choice). That an engine is built, and why, goes to the log
     as a warning, because it takes from seconds to minutes. Raises `BackendError` when the package or the GPU is not
     there.
     """
 
-    plans: tuple[Plan, ...] = (DEFAULT_PLAN,)
+    plans: tuple[Plan, ...] = (DEFAULT_PLAN, Plan(precision="float16"))
 
     def __init__(
         self, device: str, threads: int | None = None, package: Package | None = None, cuda: CudaDevice | None = None

@@ -17,7 +17,7 @@ from pixelsnail_infer.runtime.files.graphfile import GraphFile
 __all__ = ["TensorRtGraph", "open_engine"]
 
 WARM_UPS = 2  # runs before a capture: in the first the engine allocates, and TensorRT for RTX makes its kernels
-_DTYPES = {"FLOAT": "float32", "INT64": "int64", "BOOL": "bool"}
+_DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "BOOL": "bool"}
 
 
 class Failure(Exception):
@@ -133,7 +133,7 @@ class TensorRtGraph:
     def _info(self, name: str, file: GraphFile) -> TensorInfo:
         kind, place = self._engine.get_tensor_dtype(name).name, self._engine.get_tensor_location(name)
         if kind not in _DTYPES or place != self._package.trt.TensorLocation.DEVICE:
-            expected = "float32, int64 or bool on the GPU; export the checkpoint again"
+            expected = "float32, float16, int64 or bool on the GPU; export the checkpoint again"
             raise GraphFileError(f"{file.name}: {name!r} is {kind} ({place}), expected {expected}.")
         shape = tuple(self._engine.get_tensor_shape(name))
         return TensorInfo(_DTYPES[kind], tuple(None if size == -1 else size for size in shape))

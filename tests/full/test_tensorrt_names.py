@@ -47,5 +47,5 @@ def test_enumerations_have_their_members() -> None:
     assert trt.DynamicShapesKernelSpecializationStrategy.EAGER.name == "EAGER"
     assert trt.IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy.fset is not None
     assert trt.TensorIOMode.INPUT != trt.TensorIOMode.OUTPUT and trt.TensorLocation.DEVICE != trt.TensorLocation.HOST
-    assert [kind.name for kind in (trt.float32, trt.int64, trt.bool)] == list(tensorrt_graph._DTYPES)
+    assert [kind.name for kind in (trt.float32, trt.float16, trt.int64, trt.bool)] == list(tensorrt_graph._DTYPES)
     assert tensorrt_package.find_package().capabilities == ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")

@@ -58,7 +58,7 @@ class Driver:
     @property
     def wide(self) -> str:
         """The dtype of what callers give and get: of half precision only what lies between is."""
-        return "float32" if self.precision in HALVES else self.precision
+        return "float32" if self.precision in HALVES else Plan(precision=self.precision).dtype
 
     def run(self, part: str, **given: NDArray[Any]) -> Arrays:
         """Run a part on `given` and what is held; states and prologue tensors are held for the next."""

@@ -36,7 +36,7 @@ BINARY: dict[v.BinaryFn, Callable[[Tensor, Tensor], Tensor]] = {
 }
 REDUCE: dict[v.ReduceFn, Callable[..., Tensor]] = {"max": torch.amax, "sum": torch.sum, "mean": torch.mean}
 DTYPES: dict[Kind, torch.dtype] = {"wide": torch.float32, "int": torch.int64, "bool": torch.bool}
-FLOATS = {"float64": torch.float64, "float16": torch.float16}
+FLOATS = {"float64": torch.float64, "float32": torch.float32, "float16": torch.float16}
 
 
 class Held(dict[Value, Tensor]):
@@ -49,7 +49,7 @@ class Held(dict[Value, Tensor]):
 
 
 class Eager:
-    """One graph in float64 or float16, ready to run."""
+    """One graph in float64, float32 or float16, ready to run."""
 
     def __init__(self, graph: Graph) -> None:
         check(graph)
@@ -191,6 +191,8 @@ HANDLERS: dict[type[Operation], Handler] = {
     v.Top: _top,
     v.CumulativeSum: _cumulative_sum,
     v.Softmax: _softmax,
+    v.OnGrid: lambda op, at: torch.clamp(torch.round(at(op.value) / op.scale), -128, 127) * op.scale,
+    v.GridConstant: lambda op, at: torch.from_numpy(op.numbers * op.scales).float(),
     v.MatMul: lambda op, at: torch.matmul(at(op.a), at(op.b)),
     v.Linear: lambda op, at: torch.addmm(at(op.bias), at(op.value), at(op.weight)),
     v.Convolve: _convolve,

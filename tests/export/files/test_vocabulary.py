@@ -92,7 +92,8 @@ def other(found: Any) -> Any:
     return ~found if found.dtype.is_floating_point is False and found.dtype.itemsize == 1 else 2 * found + 1
 
 
-KEYS = [(kind, kind, 0) for kind in v.OPERATIONS] + [
+INT8 = (v.OnGrid, v.GridConstant)  # not of networks but of a precision: see test_int8
+KEYS = [(kind, kind, 0) for kind in v.OPERATIONS if kind not in INT8] + [
     ((kind, fn), fn, place) for place, kind in ((1, v.Unary), (2, v.Binary), (3, v.Reduce)) for fn in NAMES[place]]
 
 
