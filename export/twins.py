@@ -6,6 +6,7 @@ written in float32 and proven as such exports are; the precision is all that the
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,7 @@ def prove_plain(compiled: Compiled, folder: Path, targets: Mapping[str, Path], m
             checks.append(_summary(name, verify_files(opened, reference, say)))
             images = images or drawn_images(opened, reference)
     assert images is not None
+    shutil.rmtree(twin.folder)
     return checks, images
 
 
@@ -63,7 +65,9 @@ def _rounded(artifacts: Artifacts, manifest: Manifest, reference: Reference, say
     twin = Artifacts(artifacts.compiled, _made(artifacts.folder / "rounded"), {"torchscript": Path("twin.pt")})
     twin.write(manifest)
     with load(twin.path("torchscript")) as opened:
-        return _summary("the same, all rounded", verify_files(opened, reference, say))
+        check = _summary("the same, all rounded", verify_files(opened, reference, say))
+    shutil.rmtree(twin.folder)
+    return check
 
 
 def _made(folder: Path) -> Path:

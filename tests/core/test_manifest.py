@@ -117,7 +117,7 @@ def test_objects_are_frozen() -> None:
         ("kind", "decoder", "kind is 'decoder', but this version knows only 'prior'"),
         ("schedule", "wavefront", "schedule is 'wavefront'"),
         ("target", "cuda", "target is 'cuda'"),
-        ("precision", "int8", "precision is 'int8'"),
+        ("precision", "int4", "precision is 'int4'"),
         ("distribution.kind", "logistics", "distribution.kind is 'logistics'"),
         ("noise.version", 2, "noise.version is 2"),
         ("noise.width", 6, "noise.width is 6, expected levels, 7"),

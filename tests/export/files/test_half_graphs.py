@@ -122,6 +122,19 @@ def test_codes_beyond_what_bfloat16_tells_apart_are_kept_exactly() -> None:
     assert np.abs(driver.replay(codes) - expected).max() < 16 * EPSILON["bfloat16"] * expected.std()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_of_this_is_in_float32(name: str) -> None:
+    """No second kind of floating-point value, and no cast from one to the other, in graphs of full precision."""
+    net = NETWORKS[name]
+    held = compiled(net, net.shapes[0])
+    for part in ("row", "step", "score"):
+        graph = build_part(replace(held, plan=Plan()), part)
+        kinds = {value.kind for step in graph.steps for value in step.results} | {i.value.kind for i in graph.inputs}
+        assert "wide" not in kinds and {spec.dtype for spec in state_specs(held.layout)} == {"float32"}
+        assert not [op for op, operands, result in operations(graph)
+                    if isinstance(op, v.Cast) and operands[0].kind == result.kind == "float"]
+
+
 def test_squares_that_are_summed_do_not_overflow() -> None:
     """A norm by the mean of squares, each beyond 65504: they are float32 because a sum reads them."""
     def run(m: Sketch, x: torch.Tensor) -> torch.Tensor:
