@@ -84,10 +84,8 @@ def pooled(value: torch.Tensor, blocks: Offset | None) -> torch.Tensor:
 
 
 def attend(node: Node, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """`a` at positions, `b [B, h, w, *heads, d]` at all keys."""
-    flat = b.flatten(1, 2).movedim(1, -1)  # [B, *heads, d, keys]
-    lead = a.ndim + 1 - flat.ndim
-    flat = flat.reshape(flat.shape[0], *(1,) * lead, *flat.shape[1:])
-    if node.op == "key_dot":
-        return (a[..., None, :] @ flat)[..., 0, :]  # [B, ..., heads, keys]
-    return (a[..., None, :] @ flat.mT)[..., 0, :]  # [B, ..., heads, d]
+    """`a [B, ..., *heads, d or keys]` at positions, `b [B, h, w, *heads, d]` at all keys."""
+    keys = b.flatten(1, 2).movedim(1, -2)  # [B, *heads, keys, d]
+    places = a.shape[1:a.ndim + 2 - keys.ndim]
+    rows = a.flatten(1, len(places)).movedim(1, -2)  # [B, *heads, positions, d or keys]
+    return (rows @ (keys.mT if node.op == "key_dot" else keys)).movedim(-2, 1).unflatten(1, places)

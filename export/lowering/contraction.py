@@ -46,9 +46,10 @@ def convolution(state: Lowering, item: TraceNode) -> View:
     height, width = view.frame  # type: ignore[misc]
     kh, kw = weight.shape[2:]
     frame = (height - (kh - 1) * dilation[0], width - (kw - 1) * dilation[1])
-    taps = {(a * dilation[0], b * dilation[1]): weight[:, :, a, b] for a in range(kh) for b in range(kw)}
+    weight = weight.permute(2, 3, 0, 1).contiguous()  # each tap in one piece: products with it read nothing else
+    taps = {(a * dilation[0], b * dilation[1]): weight[a, b] for a in range(kh) for b in range(kw)}
     taps = {offset: tap for offset, tap in taps.items() if bool((tap != 0).any())}
-    layer = linear(view, taps or {(0, 0): weight[:, :, 0, 0] * 0}, bias, frame, where)
+    layer = linear(view, taps or {(0, 0): weight[0, 0] * 0}, bias, frame, where)
     return _trimmed(layer, state.shape) if layer.plain else layer
 
 

@@ -1,12 +1,14 @@
-"""The reference interpreter: runs the staged program position by position in PyTorch, plainly and slowly.
+"""The reference interpreter: runs the staged program in PyTorch, plainly: position by position, or a row at once.
 
 Every kept value has a whole canvas that starts as NaN: a read of anything that the schedule has not computed yet shows
-in the result. `run_full` evaluates the normal form over all positions at once, which proves lowering alone.
+in the result. A row at once takes every node of the step in one go for all columns, and a column's reads of what its
+step could not have, later columns and the parts of the step that come after, give NaN as they do one by one.
+`run_full` evaluates the normal form over all positions at once, which proves lowering alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
@@ -29,16 +31,19 @@ def run_full(output: Node, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
     return values[output]
 
 
-def run_staged(program: Program, inputs: Mapping[str, torch.Tensor], kept: dict[Node, Kept] | None = None
-               ) -> torch.Tensor:
-    """The program under teacher forcing: logits `[B, H, W, levels]`, computed as the graphs compute them."""
-    return torch.stack(list(staged_rows(program, inputs, kept)), 1)
+def run_staged(program: Program, inputs: Mapping[str, torch.Tensor], kept: dict[Node, Kept] | None = None,
+               at_once: Callable[[], bool] = lambda: False) -> torch.Tensor:
+    """The program under teacher forcing: logits `[B, H, W, levels]`, computed as the graphs compute them.
+
+    `at_once` is asked before every row whether to take its steps in one go, which is quicker.
+    """
+    return torch.stack(list(staged_rows(program, inputs, kept, at_once)), 1)
 
 
-def staged_rows(program: Program, inputs: Mapping[str, torch.Tensor], kept: dict[Node, Kept] | None = None
-                ) -> Iterator[torch.Tensor]:
+def staged_rows(program: Program, inputs: Mapping[str, torch.Tensor], kept: dict[Node, Kept] | None = None,
+                at_once: Callable[[], bool] = lambda: False) -> Iterator[torch.Tensor]:
     """The same row by row, `[B, W, levels]` each, for programs too large to run whole."""
-    return _Run(program, inputs, kept_values(program) if kept is None else kept).run()
+    return _Run(program, inputs, kept_values(program) if kept is None else kept).run(at_once)
 
 
 class _Run:
@@ -56,24 +61,29 @@ class _Run:
             self.store[node] = empty.fill_(self._unknown(empty))
         self.products = {mix: {dot for dot, _ in key_products(mix)} for mix in program.support}
         self.row: dict[Node, torch.Tensor] = {}  # [B, W, ...]
-        self.step: dict[Node, torch.Tensor] = {}  # [B, 1, ...]
+        self.step: dict[Node, torch.Tensor] = {}  # [B, columns, ...]
 
-    def run(self) -> Iterator[torch.Tensor]:
+    def run(self, at_once: Callable[[], bool]) -> Iterator[torch.Tensor]:
         height, width = self.program.shape
+        whole, before, after = slice(0, width), self.program.of(Stage.BEFORE), self.program.of(Stage.AFTER)
         for i in range(height):
+            self.row, self.step = {}, {}
+            self._compute(self.program.of(Stage.ROW), self.row, i, whole)
+            if at_once():  # sources first, whatever their stage: the last column's AFTER is this one's past
+                self._compute(self.program.of(Stage.BEFORE, Stage.AFTER), self.step, i, whole)
+                yield self.step[self.program.output]
+                continue
             logits = []
-            self.row = {}
-            for node in self.program.of(Stage.ROW):
-                self.row[node] = self._guarded(node, self._value(node, i, slice(0, width)), i, 0)
-                self._keep(node, self.row[node], i, slice(0, width))
             for j in range(width):
                 self.step = {}
-                for node in self.program.of(Stage.BEFORE) + self.program.of(Stage.AFTER):
-                    value = self._value(node, i, slice(j, j + 1))
-                    self.step[node] = self._guarded(node, value, i, j)
-                    self._keep(node, self.step[node], i, slice(j, j + 1))
+                self._compute(before + after, self.step, i, slice(j, j + 1))
                 logits.append(self.step[self.program.output])
             yield torch.cat(logits, 1)
+
+    def _compute(self, nodes: list[Node], values: dict[Node, torch.Tensor], i: int, columns: slice) -> None:
+        for node in nodes:
+            values[node] = self._guarded(node, self._value(node, i, columns), i, columns.start)
+            self._keep(node, values[node], i, columns)
 
     def _keep(self, node: Node, value: torch.Tensor, i: int, columns: slice) -> None:
         if node in self.store:
@@ -82,7 +92,7 @@ class _Run:
     def _guarded(self, node: Node, value: torch.Tensor, i: int, j: int) -> torch.Tensor:
         """The border where the node's own frame has not begun."""
         top, left = self.program.guard.get(node, (0, 0))
-        if i >= top and j >= left and (left == 0 or value.shape[1] == 1):
+        if i >= top and j >= left:
             return value
         border = self.program.border[node].to(value.dtype).expand(node.channels)
         outside = torch.arange(j, j + value.shape[1]) < left if i >= top else torch.ones(value.shape[1]).bool()
@@ -99,7 +109,7 @@ class _Run:
             fy, fx = node.attrs["factors"]
             return self.fixed[node.inputs[0].source][:, i // fy].repeat_interleave(fx, 1)[:, columns]
         if node.op in ("key_dot", "key_mix"):
-            return attend(node, self._here(node.inputs[0].source, i, columns, node), self._all(node, i, columns))
+            return self._attended(node, i, columns)
         return evaluate(node, [self._here(e.source, i, columns, node) for e in node.inputs], 2)
 
     def _moved(self, node: Node) -> tuple[int, int]:
@@ -112,7 +122,7 @@ class _Run:
             value = self.fixed[source]
             value = value[:, i, columns] if source.frame else value[:, None]
         elif source in self.step:
-            value = self.step[source]
+            value = self._now(node, source)
         else:
             value = self.row[source][:, columns]
         lifted = node.keys is not None and source.keys is None and node.op != "key_dot"
@@ -129,9 +139,18 @@ class _Run:
         if dy == 0 and source in self.row:
             return window(self.row[source][:, None], (0, columns.start + dx), (1, width), border)[:, 0]
         if (dy, dx) == (0, 0):
-            return self.step[source]
-        value = window(self.store[source], (i + dy, columns.start + dx), (1, width), border)[:, 0]
+            return self._now(node, source)
+        held = self.store[source]
+        if dy == 0 and dx > 0:  # columns whose steps come later
+            held = torch.full_like(held, self._unknown(held))
+        value = window(held, (i + dy, columns.start + dx), (1, width), border)[:, 0]
         return value if self._covered(node, source, dy, dx) else torch.full_like(value, self._unknown(value))
+
+    def _now(self, node: Node, source: Node) -> torch.Tensor:
+        """What this very step has computed when it comes to `node`."""
+        value = self.step[source]
+        late = self.program.stage[source] > self.program.stage[node]
+        return torch.full_like(value, self._unknown(value)) if late else value
 
     def _covered(self, node: Node, source: Node, dy: int, dx: int) -> bool:
         """Whether the state that is kept of `source` holds this offset for the graph that computes `node`."""
@@ -143,31 +162,49 @@ class _Run:
     def _unknown(value: torch.Tensor) -> float:
         return float("nan") if value.is_floating_point() else -(1 << 40)
 
-    def _all(self, node: Node, i: int, columns: slice) -> torch.Tensor:
-        """A cache as far as it is filled; zero where attention does not reach (0 times NaN would be NaN)."""
-        source = node.inputs[1].source
-        if source in self.fixed:
-            return self.fixed[source]
-        value = self.store[source]
-        if not self.kept[source].inclusive:  # then this position's own entry is not written yet when it is read
-            value = value.clone()
-            value[:, i, columns] = self._unknown(value)
-        value = pooled(value, node.inputs[1].pool)
-        reached = self._reached(node, i, columns).view(1, *value.shape[1:3], *(1,) * len(source.channels))
-        return torch.where(reached, value, torch.zeros_like(value))
+    def _attended(self, node: Node, i: int, columns: slice) -> torch.Tensor:
+        """Attention over a cache as far as it is filled; nothing where it does not reach, NaN where it reaches what is
+        not known yet."""
+        edge, here = node.inputs[1], self._here(node.inputs[0].source, i, columns, node)
+        if edge.source in self.fixed:
+            return attend(node, here, self.fixed[edge.source])
+        cache = pooled(self.store[edge.source], edge.pool)
+        reached = self._reached(node, i, columns)  # [columns, keys]
+        empty = (cache != cache).flatten(3).any(3).any(0).flatten()  # [keys], in any image
+        missing = reached & (self._unwritten(node, i, columns) | empty)
+        cache = cache.nan_to_num(nan=0.0)
+        ones = (1,) * len(node.channels)
+        if node.op == "key_dot":
+            products = attend(node, here, cache)  # [B, columns, *heads, keys]
+            products = torch.where(reached.view(len(reached), *ones, -1), products, torch.zeros_like(products))
+            return products.masked_fill(missing.view(len(reached), *ones, -1), float("nan"))
+        weights = here * reached.view(len(reached), *(1,) * (here.ndim - 3), -1)
+        return attend(node, weights, cache).masked_fill(missing.any(1).view(-1, *ones), float("nan"))
+
+    def _unwritten(self, node: Node, i: int, columns: slice) -> torch.Tensor:
+        """Keys that are not written when a column's `node` is computed, bool `[columns, keys]`."""
+        (height, width), edge = self.program.shape, node.inputs[1]
+        source, stage = edge.source, self.program.stage
+        row, column = torch.arange(height)[:, None], torch.arange(width)
+        own = torch.arange(columns.start, columns.stop)[:, None, None]
+        together = stage[node] <= Stage.ROW  # then the whole row is its own
+        inclusive = self.kept[source].inclusive and stage[source] <= stage[node]
+        mine = (column >= columns.start) if together else column == own
+        later = (column > own) & (not together and stage[source] > Stage.ROW)
+        unwritten = (row > i) | (row == i) & (later | mine & (not inclusive))
+        return pooled(unwritten.expand(len(own), height, width), edge.pool).flatten(1)
 
     def _reached(self, node: Node, i: int, columns: slice) -> torch.Tensor:
-        """Keys that some query of these columns uses or depends on, bool `[P]`."""
+        """Keys that a column's query uses or depends on, bool `[columns, keys]`."""
         width = self.program.shape[1]
-        rows = slice(i * width + columns.start, i * width + columns.stop)
         if node.op == "key_mix":
-            return self.program.support[node].used[rows].any(0)
+            return self.program.support[node].used[i * width + columns.start:i * width + columns.stop]
         ends = key_ends(node.inputs[1], self.program.shape)
-        reached = torch.zeros_like(ends, dtype=torch.bool)
+        reached = torch.zeros(columns.stop - columns.start, len(ends), dtype=torch.bool)
         for mix, support in self.program.support.items():
             if support.keys is not None and node in self.products[mix]:
                 dy, dx = support.keys
-                last = (i + dy) * width + max(0, min(columns.stop - 1 + dx, width - 1)) \
-                    if 0 <= columns.stop - 1 + dx else (i + dy) * width - 1
-                reached |= ends <= last
+                last = torch.arange(columns.start, columns.stop) + dx
+                last = (i + dy) * width + last.clamp(-1, width - 1)
+                reached |= ends <= last[:, None]
         return reached

@@ -16,12 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import ModelError
-from pixelsnail_infer.export.proofs.reference import Reference
+from pixelsnail_infer.export.proofs.reference import BATCH, Reference
 from pixelsnail_infer.export.proofs.verify import CLOSE, EXACT, Check
 
 __all__ = ["Leak", "find_leak", "find_pair", "fingerprint", "unsteady"]
 
-BATCH = 3  # as in the proofs, so that what a model keeps for each batch size is float32 before anything is float64
 SMALL = 100  # positions up to which all are tried, in float64
 TOGETHER = 16  # images of a small canvas in one forward
 SPREAD = 6  # positions of a large canvas besides its ends
@@ -52,29 +51,32 @@ class Leak:
 
 
 def fingerprint(reference: Reference) -> Images:
-    """One image's logits `[1, H, W, parameters]`, to see later whether the model is still the same."""
-    images, conditions = reference.inputs(BATCH, 1)
-    return reference.logits(images[-1:], {name: value[-1:] for name, value in conditions.items()})
+    """The logits of one image whose logits are known, `[1, H, W, parameters]`, computed anew: to see whether the model
+    is still the same."""
+    images, conditions, _ = reference.known(1)
+    return reference.logits(images, conditions)
 
 
-def unsteady(reference: Reference, alone: Images) -> str | None:
-    """Why the network is no function of one image and its conditions, or None. `alone` is its `fingerprint`.
+def unsteady(reference: Reference) -> str | None:
+    """Why the network is no function of one image and its conditions, or None.
 
     Raises `ModelError` where the network fails or its logits say nothing.
     """
+    # Both sizes of the proofs: what a model keeps for each is float32 before anything is float64.
+    alone = reference.known(1).logits
     sigma = float(alone.std())
     if sigma == 0:
         raise ModelError("the network gives the same numbers for every pixel, as before any training; nothing could be "
                          "verified with it. Take a trained checkpoint, or one after a step of training.")
-    together = reference.logits(*reference.inputs(BATCH, 1))
+    together = reference.known(BATCH).logits
     if reference.positions > 1 and float(np.abs(together[0] - together[1]).max()) == 0:
         raise ModelError("the network gives two random images the same logits: it does not depend on its pixels, or "
                          "keeps what it was given first outside of the module.")
+    if (apart := float(np.abs(together[-1:] - alone).max()) / sigma) <= CLOSE:
+        return None
     if (by := float(np.abs(fingerprint(reference) - alone).max()) / sigma) > CLOSE:
         return f"two forwards on the same image differ by {by:.2g} standard deviations of the logits"
-    if (by := float(np.abs(together[-1:] - alone).max()) / sigma) > CLOSE:
-        return f"an image's logits change by {by:.2g} standard deviations with the other images of its batch"
-    return None
+    return f"an image's logits change by {apart:.2g} standard deviations with the other images of its batch"
 
 
 def find_leak(reference: Reference) -> tuple[Check, Leak | None]:
@@ -117,10 +119,10 @@ def _tried(reference: Reference, single: Sequence[int], onwards: Sequence[int], 
            ) -> Iterator[Leak]:
     """For each change, single pixels first, the first prediction that moves beyond `limit` where none may move, else
     the one that moves most."""
-    images, conditions = reference.inputs(1, 1)
+    images, conditions, logits = reference.known(1, dtype)
     count, width = reference.positions, reference.shape[1]
     together = TOGETHER if count <= SMALL else 1
-    before = reference.logits(images, conditions, dtype).reshape(count, -1)
+    before = logits.reshape(count, -1)
     sigma = float(before.std())
     changes = [(p, False) for p in single] + [(p, True) for p in onwards if p < count - 1 or p not in single]
     for start in range(0, len(changes), together):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,18 @@ from pixelsnail_infer.export.tracing.fresh import fresh_copy
 from pixelsnail_infer.manifest import ConditionSpec
 from pixelsnail_infer.noise import image_keys
 
-__all__ = ["Reference"]
+__all__ = ["BATCH", "Known", "Reference"]
+
+BATCH = 3  # images of the larger batch in the proofs
+SEEDS = {torch.float32: 1, torch.float64: 23}  # of the images whose logits are kept
+
+
+class Known(NamedTuple):
+    """Images `[n, H, W, ...]`, their conditions, and their logits `[n, H, W, parameters]`."""
+
+    images: NDArray[Any]
+    conditions: dict[str, Any]
+    logits: NDArray[Any]
 
 
 class Reference:
@@ -33,6 +44,7 @@ class Reference:
         self._module = fresh_copy(module)
         self._forward = forward if isinstance(forward, Forward) else Forward(forward)
         self.shape, self.distribution, self.conditions = shape, distribution, tuple(conditions)
+        self._known: dict[tuple[int, torch.dtype], Known] = {}
 
     @property
     def positions(self) -> int:
@@ -47,6 +59,22 @@ class Reference:
         if law.pixel_shape:
             images = from_uint8(images.astype(np.uint8))
         return images, {spec.name: _random(spec, count, random) for spec in self.conditions}
+
+    def known(self, count: int, dtype: torch.dtype = torch.float32) -> Known:
+        """`BATCH` random images or, where `count` is 1, the last of them: run through the network when first asked for.
+
+        In float32 the one is run alone; in float64 its logits are those that it has among the others. Raises as
+        `logits` does.
+        """
+        assert count in (1, BATCH)
+        if (count, dtype) not in self._known:
+            images, conditions = self.inputs(BATCH, SEEDS[dtype])
+            some = slice(BATCH - count, None)
+            given = images[some], {name: value[some] for name, value in conditions.items()}
+            alone = count == 1 and dtype == torch.float64
+            logits = self.known(BATCH, dtype).logits[some] if alone else self.logits(*given, dtype)
+            self._known[count, dtype] = Known(*given, logits)
+        return self._known[count, dtype]
 
     def changed(self, image: NDArray[Any], start: int, stop: int | None = None) -> NDArray[Any]:
         """`image` `[H, W, ...]` with other pixels at raster positions from `start` to before `stop`, or to the end."""

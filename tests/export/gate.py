@@ -43,10 +43,10 @@ class Exported:
         with torch.no_grad():
             return self.module(*given.values()).permute(0, 2, 3, 1)
 
-    def error(self, batch: int = 3) -> float:
-        """Largest difference of the staged program; NaN counts as infinite."""
+    def error(self, batch: int = 3, at_once: bool = False) -> float:
+        """Largest difference of the staged program, position by position or row by row; NaN counts as infinite."""
         given = self.given(batch)
-        return difference(run_staged(self.program, given, self.kept), self.logits(given))
+        return difference(run_staged(self.program, given, self.kept, lambda: at_once), self.logits(given))
 
 
 def difference(a: Tensor, b: Tensor) -> float:

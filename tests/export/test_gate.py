@@ -14,11 +14,12 @@ CASES = [pytest.param(net, shape, id=f"{net.name}-{shape[0]}x{shape[1]}")
          for net in NETWORKS.values() for shape in net.shapes]
 
 
+@pytest.mark.parametrize("at_once", [False, True], ids=["positions", "rows"])
 @pytest.mark.parametrize(("net", "shape"), CASES)
-def test_the_staged_program_equals_the_module(net: Network, shape: Shape) -> None:
+def test_the_staged_program_equals_the_module(net: Network, shape: Shape, at_once: bool) -> None:
     exported, _ = checked(net, shape)
     for batch in (1, 3):
-        assert exported.error(batch) < TOLERANCE
+        assert exported.error(batch, at_once) < TOLERANCE
 
 
 @pytest.mark.parametrize(("net", "shape"), CASES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from pixelsnail_infer.export.analysis.stages import Stage
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.proofs import interpret
+from pixelsnail_infer.export.proofs.interpret import run_staged
 
 from .gate import TOLERANCE, Exported
 from .looking import exported
@@ -29,9 +31,14 @@ def original(name: str) -> Exported:
 
 
 def caught(found: Exported) -> bool:
-    """Whether the gate refuses: a wrong number, a NaN, or a read of what is not there."""
+    """Whether the gate refuses, position by position and row by row: a wrong number, a NaN, or a read of what is not
+    there."""
+    return all(_refused(found, at_once) for at_once in (False, True))
+
+
+def _refused(found: Exported, at_once: bool) -> bool:
     try:
-        return not found.error() < TOLERANCE
+        return not found.error(at_once=at_once) < TOLERANCE
     except (KeyError, IndexError, RuntimeError):
         return True
 
@@ -148,9 +155,38 @@ def move_reads(found: Exported) -> Iterator[Mutation]:
                 yield f"{node} reads {edge.source} one to the left", change
 
 
+def reach_further(found: Exported) -> Iterator[Mutation]:
+    """Weighted sums that also read the key after the query: with a weight of zero, so that only its NaN shows."""
+    width = found.program.shape[1]
+    for mix, support in found.program.support.items():
+        values = mix.inputs[1].source
+        if min(found.program.stage[mix], found.program.stage[values]) > Stage.ROW and mix.inputs[1].pool is None:
+            def change(mutant: Exported, mix: Node = mix, used: torch.Tensor = support.used) -> None:
+                queries = torch.tensor([q for q in range(len(used)) if q % width < width - 1])
+                used = used.index_put((queries, queries + 1), torch.tensor(True))
+                mutant.program.support[mix] = replace(mutant.program.support[mix], used=used)
+            yield f"reach of {mix}", change
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_lies_ahead_is_not_a_number(name: str) -> None:
+    """A step that reads the next column of its own row, from a canvas that would hold it."""
+    width = original(name).program.shape[1]
+    for number, node in enumerate(original(name).program.order):
+        if original(name).program.stage[node] > Stage.ROW and (0, -1) in node.attrs.get("taps", {}):
+            mutant = copy.deepcopy(original(name))
+            read = mutant.program.order[number]
+            read.attrs["taps"] = {(0, 1): read.attrs["taps"][0, -1]}
+            if mutant.program.stage[read.inputs[0].source] > Stage.ROW and read.op == "linear":
+                mutant.kept[read.inputs[0].source].right = width
+                for how in (bool, lambda: True):  # position by position, and rows at once
+                    assert run_staged(mutant.program, mutant.given(2), mutant.kept, how).isnan().any(), node
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("make", [drop_taps, move_taps, change_borders, drop_guards, drop_biases, bias_in_both_parts,
-                                  forget_states, keep_too_little, early_pixels, move_reads], ids=lambda f: f.__name__)
+                                  forget_states, keep_too_little, early_pixels, move_reads, reach_further],
+                         ids=lambda f: f.__name__)
 def test_caught(name: str, make: Callable[[Exported], Iterator[Mutation]]) -> None:
     assert mutants(name, make) == []
 
@@ -172,8 +208,9 @@ def test_a_stale_state_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> 
                 keep(run, node, value, i, columns)
             elif node in run.row:
                 run.store[node][:, i] = value.roll(1, 1)
-            elif columns.stop < found.program.shape[1]:
-                run.store[node][:, i, columns.start + 1] = value[:, 0]
+            else:
+                end = min(columns.stop + 1, found.program.shape[1])
+                run.store[node][:, i, columns.start + 1:end] = value[:, :end - columns.start - 1]
         monkeypatch.setattr(interpret._Run, "_keep", late)
         assert caught(found), stale
     monkeypatch.setattr(interpret._Run, "_keep", keep)

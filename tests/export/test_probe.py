@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixelsnail_infer.distributions import Categorical, LogisticMixture
-from pixelsnail_infer.export.proofs.probe import Leak, find_leak, find_pair, fingerprint, unsteady
-from pixelsnail_infer.export.proofs.reference import Reference
+from pixelsnail_infer.export.proofs.probe import Leak, find_leak, find_pair, unsteady
+from pixelsnail_infer.export.proofs.reference import BATCH, Reference
 
 from .zoo import LEVELS, Sketch
 
@@ -44,7 +44,7 @@ def causal(x: Tensor) -> Tensor:
 ])
 def test_causal_networks_pass(shape: tuple[int, int], tried: int, of: str) -> None:
     probed = reference(lambda x: causal(x) + torch.arange(float(LEVELS)).view(1, -1, 1, 1), shape)
-    assert unsteady(probed, fingerprint(probed)) is None
+    assert unsteady(probed) is None
     check, leak = find_leak(probed)
     assert leak is None and check.passed and check.value == 0
     assert check.positions == tried and check.detail == f"{tried} of {shape[0] * shape[1]} positions, {of}"
@@ -85,7 +85,7 @@ def test_a_leak_between_the_ends_of_a_large_canvas_is_found_by_changing_all_that
 def test_a_leak_of_two_pixels_together() -> None:
     """No single pixel moves it: only the last two at once do, as in the image with all pixels changed."""
     probed = reference(causal)
-    codes = probed.changed(probed.inputs(1, 1)[0][0], 0)
+    codes = probed.changed(probed.known(1, torch.float64).images[0], 0)
     a, b = (int(code) for code in codes.reshape(-1)[-2:])
     joint = reference(lambda x: causal(x) + (x[:, a, -1, -2] * x[:, b, -1, -1]).view(-1, 1, 1, 1))
     _, leak = find_leak(joint)
@@ -119,8 +119,25 @@ def test_what_is_unsteady() -> None:
         (lambda x: F.batch_norm(causal(x), None, None, training=True), "with the other images of its batch"),
     ):
         probed = reference(run)
-        found = unsteady(probed, fingerprint(probed))
+        found = unsteady(probed)
         assert (found is None) == (says is None) and (says is None or says in str(found))
+
+
+def test_what_is_known_is_run_once() -> None:
+    sizes: list[tuple[int, torch.dtype]] = []
+
+    def run(x: Tensor) -> Tensor:
+        sizes.append((len(x), x.dtype))
+        return causal(x)
+
+    probed = reference(run)
+    for dtype in (torch.float32, torch.float64):
+        for _ in range(2):
+            one, all_of_them = probed.known(1, dtype), probed.known(BATCH, dtype)
+            assert np.array_equal(one.images, all_of_them.images[-1:])
+            assert one.logits.dtype == np.dtype(str(dtype)[6:])
+            assert np.abs(one.logits - all_of_them.logits[-1:]).max() < 1e-6
+    assert [size for size, _ in sizes] == [1, BATCH, BATCH], "in float64 the one is among the others"
 
 
 def test_places_are_said_in_rows_and_columns() -> None:

@@ -12,6 +12,8 @@ import pytest
 from pixelsnail_infer import distributions
 from pixelsnail_infer.errors import RequestError, VerificationError
 from pixelsnail_infer.runtime import Sampler, load
+from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend
+from pixelsnail_infer.runtime.drawing.states import SlotStates
 
 from .synthetic import MEMORY, RING, H, L, W, build, logits_of, row_graph, sample_slowly
 
@@ -186,6 +188,23 @@ def test_replay_twice_sees_a_row_graph_that_accumulates() -> None:
         sampler.replay(codes, label=0)
         with pytest.raises(VerificationError, match=r"row graph, run twice for row 0.*state\.memory"):
             sampler.replay(codes, label=0, twice=True)
+
+
+def test_states_that_differ_in_one_bit_or_are_not_finite_are_named(sampler: Sampler) -> None:
+    states = SlotStates(sampler.manifest, CpuBackend(1), 2)
+    states.reset()
+    whole, real = "state.ring", "state.memory"
+    up = np.nextafter(np.float32(1), np.float32(2))
+    for name, before, after, told in (
+        (whole, 5, 5, []), (whole, 5, 6, [whole]), (real, 0, 0, []), (real, 0, -0.0, [real]), (real, 1, up, [real]),
+        (real, np.nan, np.nan, [real]), (real, np.inf, np.inf, [real]),
+    ):
+        last = states.buffers[name].array[-1, -1, -1]
+        last[:] = before
+        snapshot = states.snapshot()
+        last[:] = after
+        assert states.differing(snapshot) == told
+        last[:] = 0
 
 
 def test_score_and_bits_per_dim_equal_the_closed_form(sampler: Sampler) -> None:
