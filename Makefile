@@ -10,7 +10,7 @@ PYTEST  = $(BIN)/python -m pytest -q --durations=10 -n auto --maxprocesses 4 --d
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-rgb demo-vq test test-full lint bench fuzz fuzz-readers gpu-check clean
+.PHONY: help demo demo-rgb demo-vq test test-full lint bench bench-export fuzz fuzz-readers gpu-check clean
 
 help:
 	@echo "make demo       export the small digits model, sample it, compare it with PyTorch"
@@ -19,7 +19,8 @@ help:
 	@echo "make test       the tests (ARGS='-k name' chooses some)"
 	@echo "make test-full  the tests and the slow checks, TensorRT among them (no GPU needed)"
 	@echo "make lint       ruff and mypy"
-	@echo "make bench      the full-size run: speed and memory of the stock prior's shape"
+	@echo "make bench      networks of full size: the public sampler and others beside ours, canvas sizes and batches"
+	@echo "make bench-export  one of them exported and verified: time, memory, and that no state is copied"
 	@echo "make fuzz       thousands of random networks through the exporter, of hostile files through the readers"
 	@echo "make fuzz-readers  the readers alone (ARGS='--kind graph --count 10000' chooses)"
 	@echo "make gpu-check  the checks that need an NVIDIA GPU"
@@ -64,6 +65,9 @@ lint: $(READY)
 	$(BIN)/python -m mypy
 
 bench: $(READY)
+	$(BIN)/python benchmarks/compare $(ARGS)
+
+bench-export: $(READY)
 	$(BIN)/python benchmarks/full_size.py $(ARGS)
 
 fuzz: $(READY)

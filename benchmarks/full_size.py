@@ -1,14 +1,12 @@
-"""The full-size run: export, verify, and time a prior of the stock shape against the sampler that people run.
+"""The full-size run: export and verify a prior of the stock shape, and look at its memory and at what it copies.
 
     python benchmarks/full_size.py                                the stock top prior (32x32, 84.9 M random parameters)
     python benchmarks/full_size.py --arch h12_noup_smallkey       a published PixelSNAIL of images, random parameters
     python benchmarks/full_size.py --checkpoint top.pt            a checkpoint of yours
     python benchmarks/full_size.py --work out/bench --reuse       without exporting again
 
-Both sides run in this process, in turns; figures are medians and their ratio. The reference is what public samplers do.
-For codes: the whole network over all rows drawn so far at every pixel, timed at evenly spaced rows and extrapolated to
-all pixels. For images: the network over the whole canvas at every pixel, timed at one and extrapolated. Memory and the
-export are measured in processes of their own.
+Memory and the export are measured in processes of their own. How fast it is, `benchmarks/compare` and the command
+`pixelsnail-infer bench` say.
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.manifest import sibling_path
 from pixelsnail_infer.models.snail_config import NAMED
 from pixelsnail_infer.runtime import Sampler, load
@@ -43,9 +40,7 @@ def main() -> int:
     parser.add_argument("--arch", choices=sorted(NAMED), help="random weights of this published PixelSNAIL instead")
     parser.add_argument("--work", type=Path, default=Path("out/full-size"), help="folder for the files")
     parser.add_argument("--reuse", action="store_true", help="use the graphs that --work already holds")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of either side (default: all cores)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns; medians are shown (default 3)")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16], help="batch sizes of the runtime")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the engine (default: all cores)")
     parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.memory_of:
@@ -58,7 +53,6 @@ def main() -> int:
     if not (args.reuse and step.exists()):
         _export(checkpoint, step)
     _memory(step, args.threads)
-    _compare(checkpoint, step, args)
     _profile(step, args.threads)
     return 0
 
@@ -98,67 +92,6 @@ def _sample_alone(step: Path, threads: int) -> int:
 
 def _conditions(sampler: Sampler, n: int) -> dict[str, np.ndarray]:
     return {spec.name: np.zeros((n, *spec.shape), spec.dtype) for spec in sampler.manifest.conditions}
-
-
-def _compare(checkpoint: Path, step: Path, args: argparse.Namespace) -> None:
-    torch.set_num_threads(args.threads)
-    model = load_checkpoint(checkpoint).module
-    height, width = model.config.shape
-    rows, how = [round(height * (k + 0.5) / 4) for k in range(4)], "all rows drawn so far"
-    slow: list[float] = []
-    fast: dict[int, list[float]] = defaultdict(list)
-    with load(step, threads=args.threads) as sampler:
-        read = sampler.manifest.parameters
-        print(f"parameters: {read.total:,}; read per image {read.per_image:,}, per row {read.per_row:,}, "
-              f"per step {read.per_step:,}")
-        given = {name: torch.from_numpy(value) for name, value in _conditions(sampler, 1).items()}
-        codes = torch.zeros(1, height, width, dtype=torch.int64)
-        if sampler.manifest.pixel.kind == "channels":
-            rows, how = [height], "the whole canvas"
-            codes = torch.zeros(1, sampler.manifest.pixel.channels or 1, height, width)
-        for batch in args.batches:
-            sampler.warm_up(batch)
-        for _ in range(args.rounds):
-            with torch.no_grad():
-                for r in rows if not slow else ():  # the first call of every shape prepares it
-                    model(codes[..., :r, :], **given)
-                times = [_timed(lambda r=r: model(codes[..., :r, :], **given)) for r in rows]
-            slow.append(statistics.mean(times) * height * width)
-            for batch in args.batches:
-                held = _conditions(sampler, batch)
-                fast[batch].append(_timed(lambda b=batch, h=held: sampler.sample(b, seed=0, max_batch=b, **h)))
-        reference = statistics.median(slow)
-        print(f"reference, {how} at every pixel, batch 1: {reference:.0f} s per image (extrapolated "
-              f"from {len(rows)} row{'s' * (len(rows) > 1)} x {args.rounds} turns)")
-        for batch in args.batches:
-            seconds = statistics.median(fast[batch]) / batch
-            ratio = statistics.median(s * batch / f for s, f in zip(slow, fast[batch], strict=True))
-            print(f"runtime, batch {batch}: {seconds:.2f} s per image, {ratio:.0f} times faster per image")
-        _stages(sampler, args.batches)
-
-
-def _timed(call: object) -> float:
-    started = time.perf_counter()
-    call()  # type: ignore[operator]
-    return time.perf_counter() - started
-
-
-def _stages(sampler: Sampler, batches: list[int]) -> None:
-    """Median time of one row and of one step, from the sampler's own calls."""
-    width = sampler.manifest.width
-    for batch in batches:
-        marks: list[float] = []
-        sampler.warm_up(batch)
-        bound = sampler._work.batch_of(batch)  # the graphs one by one, which no public call does
-        for part, count in (("row", 5), ("step", 200)):
-            graph = bound.bound(part)
-            times = []
-            for k in range(count):
-                if part == "step":
-                    bound.write("col", k % width)
-                times.append(_timed(graph.run))
-            marks.append(statistics.median(times) * 1e3)
-        print(f"batch {batch}: a row {marks[0]:.1f} ms, a step {marks[1]:.2f} ms")
 
 
 def _profile(step: Path, threads: int) -> None:

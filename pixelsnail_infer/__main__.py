@@ -1,4 +1,4 @@
-"""The command `pixelsnail-infer`: sample, generate, score, info, build, verify, doctor.
+"""The command `pixelsnail-infer`: sample, generate, score, info, bench, build, verify, doctor.
 
 Exit codes: 0 done, 1 bad input or result, 2 usage, 130 interrupted."""
 
@@ -22,6 +22,7 @@ Sample, score and inspect models that `export-model` wrote.
   pixelsnail-infer score out.onnx codes.npy                bits per dimension
   pixelsnail-infer info out.onnx                           what is in it
   pixelsnail-infer build out.onnx                          TensorRT engines, for --backend tensorrt
+  pixelsnail-infer bench out.onnx                          how fast it runs here, and how fast it could
   pixelsnail-infer verify out.onnx ckpt.pt                 compare with PyTorch (needs PyTorch)
   pixelsnail-infer doctor                                  which engines and GPUs are here, and whether they work
 

@@ -12,6 +12,7 @@ import torch
 
 from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.export.artifacts import Artifacts, staging_folder
+from pixelsnail_infer.export.compile import Compiled
 from pixelsnail_infer.export.exporting import _manifest
 from pixelsnail_infer.export.source.source_model import SourceModel, recognised_model
 from pixelsnail_infer.export.staging import _compiled
@@ -45,14 +46,19 @@ class Case:
         """The network in float32, on the CPU unless somebody moved it."""
         return self.source.module
 
-    def export(self, format: str, precision: str = "float32") -> Path:
-        """The files of an export, written when they are first asked for. Nothing is proven here: `export-model` does
-        that on every machine; this is about engines."""
+    def compiled(self, precision: str = "float32") -> Compiled:
+        """The staged program."""
+        source = self.source
+        return _compiled(source.module.cpu(), Forward(None), source, Plan(precision=precision))  # type: ignore[arg-type]
+
+    def export(self, format: str, precision: str = "float32", compiled: Compiled | None = None) -> Path:
+        """The files of an export, of a program that is `compiled` already or not, written when they are first asked
+        for. Nothing is proven here: `export-model` does that on every machine; this is about engines."""
         target = self.folder / f"{self.name}.{precision}{SUFFIX[format]}"
         if target in self.written:
             return target
-        source, call, plan = self.source, Forward(None), Plan(precision=precision)
-        compiled = _compiled(source.module.cpu(), call, source, plan)  # type: ignore[arg-type]
+        source, plan = self.source, Plan(precision=precision)
+        compiled = compiled or self.compiled(precision)
         with staging_folder(target, format) as folder:
             artifacts = Artifacts(compiled, folder, target.name, format)
             artifacts.write(_manifest(source.module, source.distribution, source.shape, source.conditions, plan,
@@ -62,13 +68,14 @@ class Case:
         return target
 
 
-def case(name: str, folder: Path) -> Case:
-    """The network of this name, whose files go into `folder`."""
+def case(name: str, folder: Path, made: tuple[str, ...] | None = None) -> Case:
+    """The network of this name, whose files go into `folder`. `made` is as in `MADE`, where the name is not there."""
     checkpoint = EXAMPLES / f"{name}.pt"
-    if name in MADE:
+    made = made or MADE.get(name)
+    if made:
         checkpoint = folder / f"made-{name}.pt"
         if not checkpoint.exists():
-            script, *arguments = MADE[name]
+            script, *arguments = made
             command = [sys.executable, str(EXAMPLES / script), str(checkpoint), *arguments]
             subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)})
     source = recognised_model(load_checkpoint(checkpoint), False)

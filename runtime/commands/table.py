@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pixelsnail_infer.commandline import ArgumentParser
+from pixelsnail_infer.runtime.commands.bench_command import add_bench
 from pixelsnail_infer.runtime.commands.build_command import add_build
 from pixelsnail_infer.runtime.commands.doctor_command import add_doctor
 from pixelsnail_infer.runtime.commands.generate_command import add_generate
@@ -15,5 +16,5 @@ from pixelsnail_infer.runtime.commands.score_command import add_score
 
 def add_commands(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     """Add every command; each sets `run`, a function of the parsed arguments that returns an exit code."""
-    for add in (add_sample, add_generate, add_score, add_info, add_build, add_doctor):
+    for add in (add_sample, add_generate, add_score, add_info, add_bench, add_build, add_doctor):
         add(commands)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pixelsnail_infer.errors import GraphFileError
-from pixelsnail_infer.runtime.backends import choose_backend, open_backend
+from pixelsnail_infer.runtime.backends import Backend, choose_backend, open_backend
 from pixelsnail_infer.runtime.backends.graphs import GraphSet
 from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
 from pixelsnail_infer.runtime.drawing.sampler import Sampler
@@ -41,6 +41,19 @@ def load(
 
     Raises `GraphFileError` (missing, altered, damaged or unsafe file), `ManifestError` or `BackendError`.
     """
+    files, engine, graphs = opened(path_or_bytes, siblings=siblings, device=device, backend=backend, threads=threads)
+    return Sampler(files.manifest, engine, graphs)
+
+
+def opened(
+    path_or_bytes: str | Path | bytes,
+    *,
+    siblings: Mapping[str, bytes] | None,
+    device: str,
+    backend: str,
+    threads: int | None,
+) -> tuple[ExportFiles, Backend, GraphSet]:
+    """What `load` makes a `Sampler` of: the files, the engine, and the graphs that every draw takes, loaded into it."""
     files = _files(path_or_bytes, siblings)
     manifest = files.manifest
     engine = open_backend(device, threads, choose_backend(backend, files.open("step").format, files.name))
@@ -48,7 +61,7 @@ def load(
     expect_room(state_bytes(manifest, 1) + buffer_bytes(manifest, 1), files.name)
     for part in ("step", "row", *(("prologue",) if manifest.conditions else ())):
         graphs(part)
-    return Sampler(manifest, engine, graphs)
+    return files, engine, graphs
 
 
 def _files(source: str | Path | bytes, siblings: Mapping[str, bytes] | None) -> ExportFiles:

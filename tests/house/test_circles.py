@@ -15,7 +15,8 @@ ORDER = {
     "export": ("tracing", "fields", "evaluation", "lowering", "analysis", "emission", "plans", "compile", "writing",
                "artifacts", "proofs", "calibration", "twins", "staging", "exported", "report", "source", "exporting",
                "codecs", "from_checkpoint", "verify_command", "cli", "__main__", "__init__"),
-    "runtime": ("files", "requests", "backends", "drawing", "codecs", "pipeline", "doctor", "commands", "__init__"),
+    "runtime": ("files", "requests", "backends", "drawing", "codecs", "pipeline", "doctor", "bench", "commands",
+                "__init__"),
 }
 
 Sources = Mapping[Path, str]

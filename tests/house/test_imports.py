@@ -14,8 +14,9 @@ EXPORT, RUNTIME = (f"{PACKAGE}.{part}" for part in PARTS)
 MODELS, CHECKPOINTS = f"{PACKAGE}.models", f"{PACKAGE}.checkpoints"
 COMMAND_ROOT = Path(PACKAGE, "__main__.py")  # the one exception: imports what a command needs, when it runs
 TORCH_BACKEND = [Path("runtime", "backends", name) for name in
-                 ("torch_cpu.py", "torch_cuda.py", "torch_products.py")]
+                 ("torch_cpu.py", "torch_cuda.py", "torch_products.py", "torch_counting.py")]
 TORCH_DOOR = Path("runtime", "backends", "choosing.py")  # imports the backend that is asked for, when it is
+COUNTING_DOOR = Path("runtime", "backends", "counting.py")  # the same of what counts the products of its files
 TORCH_MODULES = tuple(f"{RUNTIME}.backends.{path.stem}" for path in TORCH_BACKEND)
 TORCH_FOLDERS = (("export",), (PACKAGE, "models"), (PACKAGE, "checkpoints"))
 ONNX_PLACES = (("export", "writing"), ("export", "codecs"), ("export", "exporting.py"))  # the last for its version
@@ -46,7 +47,7 @@ def forbidden(path: Path, name: str, eager: bool) -> str | None:
         return "only what writes ONNX knows ONNX"
     if path.parts[:2] in DECIDING and within(name, f"{EXPORT}.writing"):
         return "graphs are decided without knowing how they are written"
-    late = path in TORCH_BACKEND or (path == TORCH_DOOR and not eager)
+    late = path in TORCH_BACKEND or (path in (TORCH_DOOR, COUNTING_DOOR) and not eager)
     if any(within(name, module) for module in TORCH_MODULES) and not late:
         return "only an engine that is asked for may load torch"
     if zone(path) == "runtime" and path in TORCH_BACKEND and within(name, "onnx"):
@@ -95,6 +96,7 @@ def test_nothing_else_imports_the_top_level_folders(folder: str) -> None:
         ("runtime/backends/torch_cpu.py", "import onnx"),
         ("runtime/drawing/loading.py", "from ..backends import torch_cpu"),
         ("runtime/backends/choosing.py", "from .torch_cpu import TorchBackend"),
+        ("runtime/backends/counting.py", "from .torch_counting import TorchCounter"),
         ("runtime/cli.py", "def f():\n    import onnx.helper"),
         ("export/trace.py", "from export.graph import Graph"),
     ],

@@ -47,3 +47,10 @@ def test_the_sample_command_needs_no_torch(digits_graphs: dict[str, Path], tmp_p
     arguments = ["sample", str(digits_graphs["step"]), "--n", "2", "--label", "3", "-o", str(tmp_path / "codes.npy")]
     run_python(COMMAND.format(blocked=BLOCKED, arguments=arguments))
     assert (tmp_path / "codes.npy").is_file()
+
+
+def test_the_bench_command_needs_no_torch(digits_graphs: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["bench", str(digits_graphs["step"]), "--batch", "2", "--seconds", "0.05", "--json", str(out)]
+    run_python(COMMAND.format(blocked=BLOCKED, arguments=arguments))
+    assert out.is_file()

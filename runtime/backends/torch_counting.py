@@ -1,0 +1,81 @@
+"""The products of archives, as PyTorch meets them: every operator that it dispatches is looked at."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pixelsnail_infer.errors import EngineError
+from pixelsnail_infer.runtime.backends.products import Product
+from pixelsnail_infer.runtime.backends.protocol import Backend, BoundGraph, Graph
+from pixelsnail_infer.runtime.backends.torch_cpu import TorchBackend, TorchBoundGraph, TorchGraph
+from pixelsnail_infer.runtime.files.graphfile import GraphFile
+
+__all__ = ["TorchCounter"]
+
+_PLACES = {"aten::mm": (0, 1), "aten::bmm": (0, 1), "aten::addmm": (1, 2), "aten::baddbmm": (1, 2)}
+"""Where the operands stand among the arguments."""
+_NOT_COUNTED = ("aten::convolution", "aten::mv", "aten::addmv", "aten::dot", "aten::vdot")
+
+
+class TorchCounter(TorchBackend):
+    """Archives on the CPU, looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._found: dict[str, list[Product]] = {}
+
+    def _graph(self, module: Any, file: GraphFile) -> Graph:
+        return _Watched(module, file, self.threads, self._found.setdefault(str(file.part), []))
+
+    def products(self, part: str) -> list[Product]:
+        """See `ProductCounter`. An archive does not tell which operand is a weight."""
+        return self._found[part]
+
+    def repeated(self, product: Product, copies: int, engine: Backend) -> BoundGraph:
+        """See `ProductCounter`."""
+        assert isinstance(engine, TorchBackend)
+        batch, m, k, n = product.shape
+        weight = torch.full((batch, k, n), 0.01, device=engine.place)
+        values = [torch.full((batch, m, k), 0.01, device=engine.place) for _ in range(copies)]
+
+        def multiply(*taken: torch.Tensor) -> list[torch.Tensor]:
+            return [torch.bmm(value, weight) for value in taken]
+
+        return TorchBoundGraph(multiply, values, multiply(*values), engine.threads, "the products")
+
+
+class _Watched(TorchGraph):
+    """A part whose run is looked at."""
+
+    def __init__(self, module: Any, file: GraphFile, threads: int | None, found: list[Product]) -> None:
+        def watched(*taken: torch.Tensor) -> Any:
+            found.clear()
+            with _Looking(found):
+                return module(*taken)
+
+        super().__init__(module, file, threads)
+        self._module = watched
+
+
+class _Looking(TorchDispatchMode):
+    """Within it, products are noted."""
+
+    def __init__(self, found: list[Product]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._found = found
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().partition(".")[0]
+        if name in _NOT_COUNTED:
+            raise EngineError(f"The multiplications of {name} are not counted; this archive gets no floor.")
+        if places := _PLACES.get(name):
+            left, right = (args[place].shape for place in places)
+            self._found.append(Product(math.prod(left[:-2]), left[-2], left[-1], right[-1]))
+            return func(*args, **(kwargs or {}))
+        with self:  # what is made of others, such as a matmul
+            made = func.decompose(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if made is NotImplemented else made
