@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.analysis.int8_products import int8_products
 from pixelsnail_infer.export.analysis.stages import Stage
 from pixelsnail_infer.export.compile import Compiled
@@ -27,8 +28,12 @@ SMALLEST = 1e-12  # where all numbers are 0
 
 
 def calibrated(compiled: Compiled, images: Images, say: Callable[[str], None]) -> Compiled:
-    """The same with the scales of int8: of every product the largest number that it multiplies on these images."""
+    """The same with the scales of int8: of every product the largest number that it multiplies on these images. Raises
+    `ModelError` where there is none for int8."""
     products = int8_products(compiled.program)
+    if not products:
+        raise ModelError("the network has no product between two others that is large enough for int8; choose "
+                         "--precision float32.")
     sources = list(dict.fromkeys(node.inputs[0].source for node in products))
     say(f"int8: the largest numbers in {len(sources)} values over {len(images.pixels)} images, for {len(products)} "
         "products")

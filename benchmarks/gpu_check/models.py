@@ -60,10 +60,10 @@ class Case:
         source, plan = self.source, Plan(precision=precision)
         compiled = compiled or self.compiled(precision)
         with staging_folder(target, format) as folder:
-            artifacts = Artifacts(compiled, folder, target.name, format)
+            artifacts = Artifacts(compiled, folder, {format: target})
             artifacts.write(_manifest(source.module, source.distribution, source.shape, source.conditions, plan,
                                       source.family, source.config, source.sha256, ()))
-            artifacts.publish(target)
+            artifacts.publish()
         self.written.add(target)
         return target
 

@@ -42,23 +42,40 @@ class TorchCounter(TorchBackend):
         weight = torch.full((batch, k, n), 0.01, device=engine.place)
         values = [torch.full((batch, m, k), 0.01, device=engine.place) for _ in range(copies)]
 
-        def multiply(*taken: torch.Tensor) -> list[torch.Tensor]:
-            return [torch.bmm(value, weight) for value in taken]
-
+        multiply = _Products(weight)
         return TorchBoundGraph(multiply, values, multiply(*values), engine.threads, "the products")
+
+
+class _Products(torch.nn.Module):
+    """Each of its arguments times one weight."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+
+    def forward(self, *taken: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.bmm(value, self.weight) for value in taken]  # type: ignore[arg-type]
 
 
 class _Watched(TorchGraph):
     """A part whose run is looked at."""
 
     def __init__(self, module: Any, file: GraphFile, threads: int | None, found: list[Product]) -> None:
-        def watched(*taken: torch.Tensor) -> Any:
-            found.clear()
-            with _Looking(found):
-                return module(*taken)
-
         super().__init__(module, file, threads)
-        self._module = watched
+        self._module = _Looked(module, found)
+
+
+class _Looked(torch.nn.Module):
+    """A module whose products are noted anew at every call."""
+
+    def __init__(self, module: torch.nn.Module, found: list[Product]) -> None:
+        super().__init__()
+        self._held, self._found = module, found
+
+    def forward(self, *taken: torch.Tensor) -> Any:
+        self._found.clear()
+        with _Looking(self._found):
+            return self._held(*taken)
 
 
 class _Looking(TorchDispatchMode):

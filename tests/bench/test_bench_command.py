@@ -119,7 +119,7 @@ def test_what_cannot_be_done_is_one_line(
         ([step, "--json", tmp_path / "no" / "a.json"], "there is no folder"),
         ([step, "--batch", "1000000000000"], "give smaller batches"),
         ([step, "--threads", "5000"], "give at most"),
-        ([step, "--backend", "torch"], "no TorchScript archive"),
+        ([step, "--backend", "torch"], "is an ONNX file"),
     ):
         assert run(*arguments) == 1
         error = capsys.readouterr().err

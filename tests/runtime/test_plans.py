@@ -19,7 +19,7 @@ from pixelsnail_infer.runtime.backends import onnxruntime_cpu
 from . import synthetic
 from .chain import CODEC
 
-PLANTED = {"schedule": "wavefront", "target": "tensorrt", "precision": "int8"}
+PLANTED = {"schedule": "wavefront", "target": "tensorrt", "precision": "int4"}
 Patch = pytest.MonkeyPatch
 
 

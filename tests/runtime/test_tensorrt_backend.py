@@ -227,7 +227,7 @@ def test_a_context_that_is_not_as_it_should_be_is_told(opened: Callable[..., Sam
             captured.sample(1, label=1)
 
 
-@pytest.mark.parametrize("kind, place", [("HALF", "device"), ("FLOAT", "host")])
+@pytest.mark.parametrize("kind, place", [("BF16", "device"), ("FLOAT", "host")])
 def test_tensors_of_other_kinds_and_places_are_refused(opened: Callable[..., Sampler], monkeypatch: Patch, kind: str,
                                                        place: str) -> None:
     right = fake_tensorrt.Engine.__init__

@@ -109,7 +109,7 @@ def test_a_missing_gpu_is_told(digits_archive: Path) -> None:
 
 
 def test_wrong_names_are_told(digits_archive: Path, digits_graphs: dict[str, Path]) -> None:
-    with pytest.raises(BackendError, match="backend is 'tpu', expected 'auto', 'onnxruntime' or 'torch'"):
+    with pytest.raises(BackendError, match="backend is 'tpu', expected 'auto', 'onnxruntime', 'torch' or 'tensorrt'"):
         load(digits_archive, backend="tpu")
     with pytest.raises(BackendError, match="device is 'cuda:x', expected 'cpu' or 'cuda', or 'cuda:1' and so on"):
         load(digits_archive, device="cuda:x")

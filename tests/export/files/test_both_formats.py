@@ -207,6 +207,6 @@ def test_other_names(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_codecs_have_one_format(tmp_path: Path) -> None:
-    with pytest.raises(PixelsnailError, match="decoders and encoders are written as onnx only; leave out --format"):
+    with pytest.raises(PixelsnailError, match="are written in one format at a time: leave out --format both"):
         export_checkpoint(EXAMPLES / "vqvae.pt", tmp_path / "decoder.onnx", format="both")
     assert not list(tmp_path.iterdir())

@@ -217,8 +217,8 @@ def test_codes_are_checked_before_anything_is_done(held: dict[str, Any], says: s
 
 @pytest.mark.parametrize(("options", "says"), [
     (["--precision", "bfloat16"], "the format onnx has no precision 'bfloat16': ONNX Runtime runs no bfloat16"),
-    (["--codes", "real.npy"], "--codes is about what half precision costs: it has no meaning for --precision float32"),
-    (["--max-bpd-change", "2"], "--max-bpd-change is about what half precision costs: it has no meaning"),
+    (["--codes", "real.npy"], "--codes is about what less precision costs: it has no meaning for --precision float32"),
+    (["--max-bpd-change", "2"], "--max-bpd-change is about what less precision costs: it has no meaning"),
     (["--precision", "float16", "--max-bpd-change", "-1"], "is '-1', expected a percentage, 0 or more, such as 0.5"),
 ])
 def test_options_that_do_not_go_together(options: list[str], says: str, tmp_path: Path,

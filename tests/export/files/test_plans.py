@@ -20,7 +20,7 @@ from pixelsnail_infer.runtime.backends import onnxruntime_cpu
 
 from . import models
 
-PLANTED = [Plan(schedule="wavefront"), Plan(target="tensorrt"), Plan(precision="int8")]
+PLANTED = [Plan(schedule="wavefront"), Plan(target="tensorrt"), Plan(precision="int4")]
 Patch = pytest.MonkeyPatch
 
 
