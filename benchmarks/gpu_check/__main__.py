@@ -35,7 +35,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the report and the files")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu for a rehearsal (default cuda)")
-    parser.add_argument("--models", default=",".join(MODELS), help=f"of {', '.join(MODELS)}; or small, for rehearsals")
+    parser.add_argument("--models", default=",".join(MODELS),
+                        help=f"of {', '.join(MODELS)}; or small and small-decoder, for rehearsals")
     parser.add_argument("--engines", default=",".join(ENGINES), help=f"of {', '.join(ENGINES)} (default all)")
     parser.add_argument("--precisions", default="float32,float16", help=f"of {', '.join(PRECISIONS)}")
     parser.add_argument("--batches", default="1,8,64,256", help="batch sizes (default 1,8,64,256)")
@@ -80,16 +81,15 @@ def main() -> int:
     if args.wheels:
         install(args.wheels)
     args.out.mkdir(parents=True, exist_ok=True)
+    import decoders  # after the wheels: both import engines
     import priors
     from report import Report
 
     report = Report(args.out / "report.json", args.device)
     parts = Parts(report, args.limit_s)
     for name in filter(None, args.models.split(",")):
-        if name == "decoder":
-            import decoders
-
-            decoders.check(args, parts)
+        if name in decoders.SIZES:
+            decoders.check(name, args, parts)
         else:
             priors.check(name, args, parts)
     (args.out / "report.md").write_text(report.table() + "\n")
