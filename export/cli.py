@@ -27,6 +27,7 @@ Turn a trained PixelSNAIL or PixelCNN checkpoint into graphs that sample fast.
   export-model top.pt top_graphs.pt --format torchscript
   export-model top.pt top_graphs.onnx --format both
   export-model top.pt top_half.onnx --precision float16 --codes real_codes.npy
+  export-model top.pt top_int8.onnx --precision int8 --calibrate real_codes.npy
   export-model vqvae.pt decoder.onnx
   export-model vqvae.pt encoder.onnx --part encoder
   export-model vqvae.pt decoder.pt --format torchscript
