@@ -114,8 +114,8 @@ class ExportOptions(SourceOptions):
         choices=_names("precision"))
     codes: str | None = option(
         None, "real images on which the change in bits per dimension is measured with less than float32; with "
-        "conditions a .npz of the arrays codes and one for each condition (default: images that the model draws)", WRITING, path,
-        metavar="FILE.npy")
+        "conditions a .npz of the arrays codes and one for each condition (default: images that the model draws)",
+        WRITING, path, metavar="FILE.npy")
     calibrate: str | None = option(
         None, "real images from which int8 learns how large the numbers in the network are, as --codes (default: "
         "images that the model draws)", WRITING, path, metavar="FILE.npy")
