@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.export.source.source_model import SourceModel, recognised_model
+from pixelsnail_infer.manifest import ConditionSpec
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 NAMES = ("digits", "pixelcnn_digits", "vqvae_top", "vqvae_bottom")
@@ -37,12 +38,18 @@ def main() -> None:
         print(f"{name}, {'x'.join(map(str, source.shape))}, pixels kept in a pass of {', of '.join(kept)}", flush=True)
 
 
+def conditions(spec: ConditionSpec, random: np.random.Generator, count: int) -> Tensor:
+    """Random classes or codes; of vectors those that mean one class."""
+    if spec.levels:
+        return torch.from_numpy(random.integers(0, spec.levels, (count, *spec.shape)))
+    return torch.eye(*spec.shape)[torch.from_numpy(random.integers(0, spec.shape[0], count))]
+
+
 @torch.inference_mode()
 def pixels_per_pass(source: SourceModel, window: int, count: int) -> float:
     """The mean over images and passes. Every image is compared with one forward on it at the end."""
     (height, width), levels, random = source.shape, source.distribution.parameters, np.random.default_rng(0)
-    given = {spec.name: torch.from_numpy(random.integers(0, spec.levels, (count, *spec.shape)))
-             for spec in source.conditions}
+    given = {spec.name: conditions(spec, random, count) for spec in source.conditions}
     noise = torch.from_numpy(random.gumbel(size=(count, height * width, levels)))
     module, codes = source.module.eval(), torch.zeros(count, height * width, dtype=torch.int64)
 

@@ -168,6 +168,8 @@ class StepScope(Scope):
         if node.op == "shift":
             return g.typed(self._shaped(self.pieces[node], source), source.dtype) if past else self.value(source)
         taps, bias, parts = node.attrs["taps"], node.attrs["bias"], []
+        if node in g.scales and len(source.channels) == 1:
+            return self._whole(node, source, past)
         if node.op == "linear" and not past and bias is not None and len(source.channels) == 1:
             return self.multiplied(node, self.value(source), taps[0, 0].T, bias, vector=True)
         if past:
@@ -176,6 +178,16 @@ class StepScope(Scope):
             parts.append(self._here(node, source, taps[0, 0]))
         total = parts[0] if len(parts) == 1 else g.add(*parts)
         return total if bias is None else g.add(total, bias)
+
+    def _whole(self, node: Node, source: Node, past: list[tuple[int, int]]) -> Value:
+        """All taps as one product of int8 with a bias, 0 if need be: engines would join a product and what is added to
+        it first, and then find no int8 in it."""
+        g, taps = self.graph, node.attrs["taps"]
+        here = [(0, 0)] if (0, 0) in taps else []
+        cells = [*([self.pieces[node]] if past else []), *(self.value(source) for _ in here)]
+        weight = torch.cat([taps[o].T for o in (*past, *here)])
+        bias = node.attrs["bias"] if node.attrs["bias"] is not None else weight.new_zeros(weight.shape[1])
+        return self.multiplied(node, g.concat(cells, 1), weight, bias, vector=True)
 
     def _here(self, node: Node, source: Node, tap: torch.Tensor) -> Value:
         if node.op == "lookup":

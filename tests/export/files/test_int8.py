@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
 
 from pixelsnail_infer.__main__ import main
+from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.errors import ModelError, PixelsnailError, VerificationError
+from pixelsnail_infer.export import staging
 from pixelsnail_infer.export.analysis.int8_products import int8_products
 from pixelsnail_infer.export.analysis.stages import Stage
 from pixelsnail_infer.export.artifacts import build_part
@@ -24,6 +28,9 @@ from pixelsnail_infer.export.exporting import export_model
 from pixelsnail_infer.export.from_checkpoint import export_checkpoint
 from pixelsnail_infer.export.proofs.bits import Images
 from pixelsnail_infer.export.proofs.reference import Reference
+from pixelsnail_infer.export.source.source_model import recognised_model
+from pixelsnail_infer.export.tracing.forward import Forward
+from pixelsnail_infer.export.writing.onnx_writer import write_onnx
 from pixelsnail_infer.models import Prior, PriorConfig
 from pixelsnail_infer.plan import INT8_PLAN, Plan
 from pixelsnail_infer.runtime import Sampler, load
@@ -129,6 +136,29 @@ def test_products_of_int8_have_weights_of_int8(prior: tuple[Reference, Compiled]
         assert not [op for op in made.values() if isinstance(op, v.Convolve)] or part == "score"
     held = [op for op in made.values() if isinstance(op, v.GridConstant) and op.numbers.ndim == 2]
     assert all(op.numbers.dtype == np.int8 and np.abs(op.numbers).max() <= 63 for op in held)
+
+
+def patches() -> Compiled:
+    """The example of images, whose products add up with others in many ways."""
+    source = recognised_model(load_checkpoint(DIGITS.with_name("patches.pt")), False)
+    reference = Reference(source.module, None, source.shape, source.distribution, source.conditions)
+    held = staging._compiled(source.module, Forward(None), reference, Plan())
+    pixels, given = reference.inputs(2, 0)
+    return replace(calibrated(held, Images(pixels, given, "given"), lambda line: None), plan=INT8_PLAN)
+
+
+@pytest.mark.parametrize("network", ["prior", "patches"])
+def test_the_engine_joins_every_product(network: str, prior: tuple[Reference, Compiled], tmp_path: Path) -> None:
+    """One that it does not join is computed in float32, from weights that are made anew at every run: far slower."""
+    compiled = prior[1] if network == "prior" else patches()
+    for part in ("step", "row"):
+        options, path = ort.SessionOptions(), tmp_path / f"{part}.onnx"
+        options.optimized_model_filepath, options.log_severity_level = str(path), 3
+        model = write_onnx(build_part(compiled, part), {})
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        kinds = [node.op_type for node in onnx.load(path).graph.node]
+        assert "DequantizeLinear" not in kinds, part
+        assert kinds.count("QGemm") + kinds.count("MatMulIntegerToFloat") > 3
 
 
 @pytest.fixture(scope="module")
