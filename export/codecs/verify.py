@@ -24,6 +24,7 @@ __all__ = ["CodecReference", "judged", "verify_decoder", "verify_encoder"]
 BATCHES = {1: slice(0, 1), 3: slice(1, 4), 5: slice(0, 5)}  # batch size: which of the images
 IMAGES = 5
 SLACK, WORST = 4.0, 1e-2
+TIE = 8 * 2.0**-23  # of squared lengths: two distances this close are in what order float32 happens to add up
 Say = Callable[[str], None]
 Codes = tuple[NDArray[np.int64], ...]
 
@@ -67,16 +68,19 @@ class CodecReference:
         """Of image `k` and the codes `[h, w]` that a graph found at all levels: where those of `level` are not
         PyTorch's, and how far the vectors there would have to move for them to be, as a share of the vectors' length.
 
-        A level is judged given the coarser codes that were found.
+        Where two code vectors are so close to each other that float32 cannot tell their distances apart, that is 0. A
+        level is judged given the coarser codes that were found.
         """
         given = found[:level]
         codes, vectors = self._vectors(k, () if _same(given, self._vectors(k, ())[0]) else given)
         chosen, taken = torch.from_numpy(codes[level][0]), torch.from_numpy(found[level])
         flat = vectors[level][0].permute(1, 2, 0).double()  # [h, w, D]
         other, best = (self._module.tables[level].double()[some] for some in (taken, chosen))
+        sizes = flat.pow(2).sum(-1) + best.pow(2).sum(-1)
         behind = ((flat - other).pow(2).sum(-1) - (flat - best).pow(2).sum(-1)).abs()
         apart, length = (other - best).norm(dim=-1), flat.norm(dim=-1).mean()
-        far = torch.where(apart > 0, behind / (2 * apart * length), torch.zeros(()))  # to where both are equally near
+        close = (apart == 0) | (behind <= TIE * sizes)  # in float32 either may come out as the nearer
+        far = torch.where(close, torch.zeros(()), behind / (2 * apart * length))  # to where both are equally near
         return (taken != chosen).numpy(), far.numpy()
 
     @torch.no_grad()

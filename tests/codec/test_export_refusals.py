@@ -21,7 +21,7 @@ from pixelsnail_infer.export.codecs.verify import CodecReference
 from pixelsnail_infer.export.proofs.verify import Check
 from pixelsnail_infer.plan import Plan
 
-from .networks import STAGE, TWO, build
+from .networks import CONFIGS, STAGE, TWO, build
 
 Mutant = Callable[[onnx.ModelProto], None]
 Export = Callable[[str, Mutant], None]
@@ -187,3 +187,18 @@ def test_a_plan_that_codecs_lack(plan: Plan, says: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=f"the export of decoders and encoders {says}"):
         export_codec(build(TWO), tmp_path / "out.onnx", plan=plan)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("between", [1e-5, 1e-3, 1.0])
+def test_codes_that_are_as_near_as_float32_can_tell_may_change_places(between: float) -> None:
+    """Divided by the little that lies between two code vectors, rounding alone would look like a wrong vector."""
+    model = build(CONFIGS["one"])
+    table, random = model.tables[0], torch.Generator().manual_seed(0)
+    step = torch.randn(table.shape[1], generator=random)
+    table[1] = table[0] + between * table[0].norm() * step / step.norm()
+    reference = CodecReference(model)
+    (codes,), _ = reference._vectors(0, ())
+    other = np.where(codes[0] == 0, 1, np.where(codes[0] == 1, 0, codes[0]))
+    differ, far = reference.flips(0, 0, (other,))
+    assert differ.any() and np.array_equal(differ, other != codes[0])
+    assert (far[differ].max() == 0) == (between == 1e-5)
