@@ -1,6 +1,6 @@
-"""The twins of an export in half precision: the same graphs in float32, and as an engine runs them that rounds.
+"""The twins of an export of less than float32: the same graphs in float32, and as an engine runs them that rounds.
 
-Half precision is proven within wide limits, in which a mistake of the graphs could hide. So the same analysis is also
+Less precision is proven within wide limits, in which a mistake of the graphs could hide. So the same analysis is also
 written in float32 and proven as such exports are; the precision is all that the two differ in.
 """
 

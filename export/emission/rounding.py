@@ -1,5 +1,7 @@
 """In a graph of half precision, what every node takes and gives: products half precision, but for those of exact values
-and those that give logits; elementwise operations float32 where an operand is, or where `wide_values` says so."""
+and those that give logits; elementwise operations float32 where an operand is, or where `wide_values` says so.
+
+In a graph of int8 the products that were calibrated take and weigh what lies on a grid, and all else is float32."""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ SMALLEST = 1e-30  # a column of zeros has a step too
 
 
 class Rounding:
-    """Of one graph. In other precisions nothing is done to any value."""
+    """Of one graph. In float32 and float64 nothing is done to any value."""
 
     def __init__(self, program: Program, graph: GraphBuilder) -> None:
         self.graph = graph
