@@ -85,7 +85,7 @@ def export_model(
 
     With less than float32 the change in bits per dimension is measured, on the images in the file `codes` (.npy, or
     .npz with conditions, see `proofs.bits`) or on drawn ones; more than `max_bpd_change` percent are refused. The
-    scales of int8 come from the first 32 images of the file `calibrate`, or of drawn ones.
+    scales of int8 come from the first 32 images of the file `calibrate`, or of other drawn ones.
 
     The module is copied and never changed. Nothing is left behind when anything fails. Verification needs ONNX Runtime
     for the formats "onnx" and "both".
@@ -114,18 +114,19 @@ def export_model(
         reference = Reference(module, call, shape, law, specs)
         compiled, checks = staged(module, call, reference, say, plan)
         checks += verify_before(compiled, reference, say)
-        begin = begun((*notes, *((call.picked,) if call.picked else ())))
+        seen = (call.picked,) if call.picked else ()
+        begin = begun((*notes, *seen))
         if rounded:
             found, drawn = prove_plain(compiled, folder, outputs, begin, reference, say)
-            checks, images = [*checks, *found], images or drawn
-            if plan == INT8_PLAN:
-                compiled = calibrated(compiled, (peaks or drawn).first(CALIBRATING), say)
+            checks, images = [*checks, *found], images or drawn[0]
+            if plan == INT8_PLAN:  # not from the images that show what it costs
+                compiled = calibrated(compiled, (peaks or drawn[1]).first(CALIBRATING), say)
         artifacts = Artifacts(compiled, folder, outputs)
         say("writing the graphs")
         written = artifacts.write(begin)
         manifests, checks = _proven(artifacts, written, checks, reference, images, max_bpd_change / 100, say)
         files = artifacts.publish()
-    return Exported(manifests[0], tuple(files), tuple(checks), (call.picked,) if call.picked else ())
+    return Exported(manifests[0], tuple(files), tuple(checks), seen)
 
 
 def _proven(artifacts: Artifacts, written: Mapping[str, Manifest], before: Sequence[Check], reference: Reference,

@@ -14,11 +14,11 @@ from pathlib import Path
 from pixelsnail_infer.bits import BitsSpec
 from pixelsnail_infer.export.artifacts import Artifacts
 from pixelsnail_infer.export.compile import Compiled
-from pixelsnail_infer.export.proofs.bits import Images, drawn_images, measured_bits
+from pixelsnail_infer.export.proofs.bits import SEED, Images, drawn_images, measured_bits
 from pixelsnail_infer.export.proofs.reference import Reference
 from pixelsnail_infer.export.proofs.verify import Check, verify_files
 from pixelsnail_infer.manifest import Manifest
-from pixelsnail_infer.plan import DEFAULT_PLAN
+from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN
 from pixelsnail_infer.runtime import Sampler, load
 
 __all__ = ["prove_cost", "prove_plain"]
@@ -27,8 +27,9 @@ Hear = Callable[[str], None]
 
 
 def prove_plain(compiled: Compiled, folder: Path, targets: Mapping[str, Path], manifest: Manifest, reference: Reference,
-                say: Hear) -> tuple[list[Check], Images]:
-    """Write the same graphs in float32 below `folder` and prove them, in every format; and images that they draw.
+                say: Hear) -> tuple[list[Check], list[Images]]:
+    """Write the same graphs in float32 below `folder` and prove them, in every format. Gives also images that they
+    draw and, for int8, others that calibrate.
 
     Raises `VerificationError`.
     """
@@ -36,15 +37,14 @@ def prove_plain(compiled: Compiled, folder: Path, targets: Mapping[str, Path], m
     plan = replace(compiled.plan, precision=DEFAULT_PLAN.precision)
     twin = Artifacts(replace(compiled, plan=plan), _made(folder / "float32"), targets)
     twin.write(replace(manifest, precision=plan.precision))
-    checks, images = [], None
+    checks, drawn, seeds = [], list[Images](), (SEED, SEED + 1) if compiled.plan == INT8_PLAN else (SEED,)
     for one in targets:
         with load(twin.path(one)) as opened:
             name = "the same in float32" + (f", {one}" if len(targets) > 1 else "")
             checks.append(_summary(name, verify_files(opened, reference, say)))
-            images = images or drawn_images(opened, reference)
-    assert images is not None
+            drawn = drawn or [drawn_images(opened, reference, seed) for seed in seeds]
     shutil.rmtree(twin.folder)
-    return checks, images
+    return checks, drawn
 
 
 def prove_cost(sampler: Sampler, artifacts: Artifacts, format: str, reference: Reference, images: Images, limit: float,
@@ -54,14 +54,14 @@ def prove_cost(sampler: Sampler, artifacts: Artifacts, format: str, reference: R
     Raises `VerificationError`, also where the bits per dimension of the images change by a share of more than `limit`.
     """
     checks = list[Check]()
-    if format != "torchscript":  # ONNX Runtime leaves out roundings between its nodes, which GPUs do not
+    if format != "torchscript":  # ONNX Runtime leaves out roundings between its nodes, or joins them with products
         checks.append(_rounded(artifacts, sampler.manifest, reference, say))
     check, bits = measured_bits(sampler, reference, images, limit, say)
     return [*checks, check], bits
 
 
 def _rounded(artifacts: Artifacts, manifest: Manifest, reference: Reference, say: Hear) -> Check:
-    say(f"the same graphs in PyTorch, every result rounded to {manifest.precision}")
+    say(f"the same graphs in PyTorch, rounded to {manifest.precision} wherever they say so")
     twin = Artifacts(artifacts.compiled, _made(artifacts.folder / "rounded"), {"torchscript": Path("twin.pt")})
     twin.write(manifest)
     with load(twin.path("torchscript")) as opened:

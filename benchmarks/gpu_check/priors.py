@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from agreement import drawn, proven
 from latency import memory, times
 from models import Case, case
 from rivals import image_seconds, methods
 
 from pixelsnail_infer.runtime import Sampler, load
+from pixelsnail_infer.runtime.backends.graphs import GraphSet
+from pixelsnail_infer.runtime.backends.torch_cuda import CudaQueue, TorchCudaBackend
+from pixelsnail_infer.runtime.files.archive_files import ArchiveFiles
 
 FORMATS = {"torch": "torchscript", "onnxruntime": "onnx", "tensorrt": "onnx"}
 
@@ -65,16 +70,14 @@ def _engine(found: Case, engine: str, precision: str, args: argparse.Namespace, 
 
 def _plain(found: Case, args: argparse.Namespace) -> dict[str, Any]:
     """At batch 1, every kernel launched by the host."""
-    from pixelsnail_infer.runtime.backends import torch_cuda
+    files = ArchiveFiles(found.export("torchscript"))
+    backend = TorchCudaBackend(args.device, queue=Launched(torch.device(args.device)))
+    with Sampler(files.manifest, backend, GraphSet(files, backend)) as sampler:
+        return dict(times(found, sampler, args.device, 1))
 
-    class Launched(torch_cuda.CudaQueue):
-        def captured(self, work: Any) -> Any:
-            return work
 
-    kept = torch_cuda.CudaQueue
-    torch_cuda.CudaQueue = Launched  # type: ignore[misc]
-    try:
-        with load(found.export("torchscript"), device=args.device, backend="torch") as sampler:
-            return dict(times(found, sampler, args.device, 1))
-    finally:
-        torch_cuda.CudaQueue = kept  # type: ignore[misc]
+class Launched(CudaQueue):
+    """A stream on which nothing is captured."""
+
+    def captured(self, work: Callable[[], None]) -> Callable[[], None]:
+        return work

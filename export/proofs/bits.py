@@ -22,7 +22,7 @@ from pixelsnail_infer.runtime.files.arrays import load_array
 from pixelsnail_infer.runtime.requests.conditions import resolve_conditions
 from pixelsnail_infer.runtime.requests.pixels import check_images
 
-__all__ = ["Images", "drawn_images", "given_images", "measured_bits"]
+__all__ = ["SEED", "Images", "drawn_images", "given_images", "measured_bits"]
 
 PIXELS, MOST = 4096, 65536  # drawn at least; of given images at most
 FEWEST = 0.01  # bits per dimension: less is no measure of a change
@@ -71,12 +71,12 @@ def _archive(name: str, option: str) -> dict[str, NDArray[Any]]:
         raise RequestError(f"--{option}: {name} cannot be read as an archive of arrays ({error}).") from error
 
 
-def drawn_images(sampler: Sampler, reference: Reference) -> Images:
+def drawn_images(sampler: Sampler, reference: Reference, seed: int = SEED) -> Images:
     """Images that the sampler draws, under random conditions: at least 4, and so many that they have 4096 pixels, but
     no more than 64."""
     count = min(64, max(4, -(-PIXELS // reference.positions)))
-    _, conditions = reference.inputs(count, SEED)
-    return Images(sampler.sample(count, seed=SEED, **conditions), conditions, "drawn")
+    _, conditions = reference.inputs(count, seed)
+    return Images(sampler.sample(count, seed=seed, **conditions), conditions, "drawn")
 
 
 def measured_bits(sampler: Sampler, reference: Reference, images: Images, limit: float, say: Callable[[str], None]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelsnail_infer.errors import BackendError
+from pixelsnail_infer.errors import BackendError, EngineError
 from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.backends.halves import host_dtype
 
-__all__ = ["THREADS_PER_CORE", "aligned_zeros", "check_threads", "reason_of", "usable_cores"]
+__all__ = ["THREADS_PER_CORE", "aligned_zeros", "check_threads", "no_room", "reason_of", "usable_cores"]
 
 _ALIGNMENT = 64
 THREADS_PER_CORE = 4
@@ -42,6 +42,13 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on this platform
         return os.cpu_count() or 1
+
+
+def no_room(shape: tuple[int, ...], dtype: str, device: str, error: Exception) -> EngineError:
+    """What to raise where a buffer of this size cannot be had, because of `error`."""
+    size = math.prod(shape) * host_dtype(dtype).itemsize
+    return EngineError(f"A buffer {dtype} {list(shape)}, {size} bytes, cannot be had on the {device} "
+                       f"({reason_of(error)}); give a smaller max_batch.")  # fmt: skip
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 
 from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError
 from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN, Plan
-from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, reason_of, usable_cores
+from pixelsnail_infer.runtime.backends.host import (
+    aligned_zeros,
+    check_threads,
+    no_room,
+    reason_of,
+    usable_cores,
+)
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep, TensorInfo
 from pixelsnail_infer.runtime.backends.sweeps import StepByStep
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
@@ -71,10 +75,7 @@ class CpuBackend:
         try:
             return self._buffer(shape, dtype)
         except Exception as error:  # NumPy's or the engine's
-            wanted = f"A buffer {dtype} {list(shape)}, {math.prod(shape) * np.dtype(dtype).itemsize} bytes,"
-            raise EngineError(
-                f"{wanted} cannot be had on the {self.device} ({reason_of(error)}); give a smaller max_batch."
-            ) from error
+            raise no_room(shape, dtype, self.device, error) from error
 
     def _buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return CpuBuffer(shape, dtype)

@@ -4,17 +4,14 @@ documentation and **not yet run on a GPU**; the tests build real engines, and ru
 from __future__ import annotations
 
 import logging
-import math
 
-import numpy as np
-
-from pixelsnail_infer.errors import BackendError, EngineError
+from pixelsnail_infer.errors import BackendError
 from pixelsnail_infer.messages import shown
 from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime.backends.cuda_buffer import CudaBuffer
 from pixelsnail_infer.runtime.backends.cuda_device import CudaDevice, CudaError
 from pixelsnail_infer.runtime.backends.cuda_sweep import CudaSweep
-from pixelsnail_infer.runtime.backends.host import check_threads
+from pixelsnail_infer.runtime.backends.host import check_threads, no_room
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep
 from pixelsnail_infer.runtime.backends.tensorrt_builder import check_targets
 from pixelsnail_infer.runtime.backends.tensorrt_engines import Kept, read_engine
@@ -64,10 +61,7 @@ class TensorRtBackend:
         try:
             return CudaBuffer(shape, dtype, self._cuda)
         except (CudaError, MemoryError) as error:
-            wanted = f"A buffer {dtype} {list(shape)}, {math.prod(shape) * np.dtype(dtype).itemsize} bytes,"
-            raise EngineError(
-                f"{wanted} cannot be had on {self.device} ({error}); give a smaller max_batch."
-            ) from error
+            raise no_room(shape, dtype, self.device, error) from error
 
     def sweep(self, step: BoundGraph, column: Buffer, pixel: Buffer, width: int) -> Sweep:
         """Columns and pixels stay on the GPU until a row is drawn."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -13,8 +12,7 @@ from torch import Tensor
 
 from pixelsnail_infer.errors import EngineError, GraphFileError
 from pixelsnail_infer.plan import DEFAULT_PLAN, HALF_PLANS, INT8_PLAN, Plan
-from pixelsnail_infer.runtime.backends.halves import host_dtype
-from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, reason_of
+from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, no_room, reason_of
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep, TensorInfo
 from pixelsnail_infer.runtime.backends.sweeps import StepByStep
 from pixelsnail_infer.runtime.backends.torch_products import half_products
@@ -59,10 +57,7 @@ class TorchBackend:
         try:
             return self._buffer(shape, dtype)
         except (RuntimeError, MemoryError) as error:
-            wanted = f"A buffer {dtype} {list(shape)}, {math.prod(shape) * host_dtype(dtype).itemsize} bytes,"
-            raise EngineError(
-                f"{wanted} cannot be had on the {self.device} ({reason_of(error)}); give a smaller max_batch."
-            ) from error
+            raise no_room(shape, dtype, self.device, error) from error
 
     def _read(self, file: GraphFile) -> Any:
         source = io.BytesIO(file.source) if isinstance(file.source, bytes) else str(file.source)

@@ -62,11 +62,12 @@ def test_products_are_of_float32_and_rounded_once(dtype: torch.dtype) -> None:
     kernel = kernel.to(dtype)
     with torch.inference_mode(), half_products(layer):
         found = [torch.matmul(x, layer.weight.T), torch.addmm(layer.bias, x, layer.weight.T),
-                 torch.conv2d(image, kernel, None, [1, 1], [1, 1])]
+                 torch.conv2d(image, kernel, None, [1, 1], [1, 1]), layer(x)]
         assert torch.matmul(x.float(), layer.weight.float().T).dtype == torch.float32
     wide = layer.weight.float().T
     expected = [x.float() @ wide, torch.addmm(layer.bias.float(), x.float(), wide),
-                torch.conv2d(image.float(), kernel.float(), None, [1, 1], [1, 1])]
+                torch.conv2d(image.float(), kernel.float(), None, [1, 1], [1, 1]),
+                torch.nn.functional.linear(x.float(), layer.weight.float(), layer.bias.float())]
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == dtype and torch.equal(one, other.to(dtype))
     assert isinstance(half_products(torch.nn.BatchNorm2d(2)), nullcontext)

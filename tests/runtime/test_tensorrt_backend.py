@@ -252,7 +252,7 @@ def test_copies_and_launches_that_fail_are_told(opened: Callable[..., Sampler], 
                     captured.sample(1, label=1)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(fake.cuda, "cudaMalloc", refuse)
-            with pytest.raises(EngineError, match="cannot be had on cuda .cudaMalloc: it is broken.; give a smaller"):
+            with pytest.raises(EngineError, match="cannot be had on the cuda .cudaMalloc: it is broken.; give a"):
                 captured.sample(2, label=1)
         assert np.array_equal(captured.sample(2, label=1), sample_slowly(2, 1))
 

@@ -16,7 +16,7 @@ import torch
 from pixelsnail_infer.__main__ import main
 from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.errors import ModelError, PixelsnailError, VerificationError
-from pixelsnail_infer.export import staging
+from pixelsnail_infer.export import exporting, staging, twins
 from pixelsnail_infer.export.analysis.int8_products import int8_products
 from pixelsnail_infer.export.analysis.stages import Stage
 from pixelsnail_infer.export.artifacts import build_part
@@ -204,6 +204,26 @@ def test_given_images_set_the_scales(tmp_path: Path, digits_graphs: dict[str, Pa
     assert any("over 6 images" in line for line in lines)
     bits = done.manifest.bits_per_dim  # type: ignore[union-attr]
     assert bits is not None and bits.codes == "given" and bits.images == 6
+
+
+def test_other_images_calibrate_than_those_that_show_the_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its own images no number is beyond the largest, so that they would flatter it."""
+    seen: list[Images] = []
+    right = (exporting.calibrated, twins.measured_bits)
+
+    def calibrate(compiled: Compiled, images: Images, say: Any) -> Compiled:
+        seen.append(images)
+        return right[0](compiled, images, say)
+
+    def measure(sampler: Any, reference: Any, images: Images, *given: Any) -> Any:
+        seen.append(images)
+        return right[1](sampler, reference, images, *given)
+
+    monkeypatch.setattr(exporting, "calibrated", calibrate)
+    monkeypatch.setattr(twins, "measured_bits", measure)
+    export_checkpoint(DIGITS, tmp_path / "d.onnx", precision="int8")
+    calibrating, measured = (one.pixels for one in seen)
+    assert len(calibrating) == 32 and not (calibrating[:, None] == measured).all((2, 3)).any()
 
 
 def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
