@@ -18,6 +18,7 @@ import onnxruntime
 from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError
 from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY
+from pixelsnail_infer.plan import DEFAULT_PLAN, Plan
 from pixelsnail_infer.runtime.backends.host import aligned_zeros, reason_of
 from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend, OrtBoundGraph, OrtGraph
 from pixelsnail_infer.runtime.backends.onnxruntime_replay import ReplayedGraph
@@ -41,6 +42,7 @@ class CudaBackend(CpuBackend):
     """
 
     device = "cuda"
+    plans: tuple[Plan, ...] = (DEFAULT_PLAN, Plan(precision="float16"))  # int8 has kernels on the CPU alone
 
     def __init__(self, threads: int | None = None, engine: Any = onnxruntime) -> None:
         super().__init__(threads)

@@ -8,6 +8,7 @@ from typing import Any
 from pixelsnail_infer.errors import BackendError
 from pixelsnail_infer.manifest import PARTS, Manifest
 from pixelsnail_infer.messages import shown
+from pixelsnail_infer.plan import DEFAULT_PLAN
 from pixelsnail_infer.runtime.backends import Backend
 from pixelsnail_infer.runtime.backends.host import usable_cores
 from pixelsnail_infer.runtime.bench.alone import draw_alone
@@ -60,9 +61,9 @@ def bench(path: str, batches: Sequence[int], *, seconds: float, device: str = "c
 def _batch(files: ExportFiles, engine: Backend, work: Workspace, recorded: RecordedGraphs, size: int, seconds: float,
            memory: StreamingRead) -> dict[str, Any]:  # fmt: skip
     manifest = files.manifest
-    floors = Floors(files, engine, size, memory) if engine.device == "cpu" else None
+    floors = Floors(files, engine, size, memory) if manifest.plan == DEFAULT_PLAN else None  # products of float32
     others = Others()
-    found = Drawing(manifest, work, recorded, size).measure(seconds, engine, floors)
+    found = Drawing(manifest, work, recorded, size).measure(seconds, floors)
     found["other_processes_cores"] = others.cores()
     found["memory"] = {"state_bytes": state_bytes(manifest, size), "buffer_bytes": buffer_bytes(manifest, size)}
     found["floor"] = None if floors is None else _floor(manifest, floors.found(), found)
@@ -88,7 +89,8 @@ def _model(path: str, files: ExportFiles) -> dict[str, Any]:
                                         part in manifest.files)]  # fmt: skip
     return {
         "path": path, "family": manifest.model.family, "checkpoint_sha256": manifest.checkpoint.sha256,
-        "shape": list(manifest.shape), "plan": str(manifest.plan), "archive": manifest.archive is not None,
+        "shape": list(manifest.shape), "precision": manifest.precision,
+        "plan": str(manifest.plan), "archive": manifest.archive is not None,
         "parameters": {"total": numbers.total, "per_image": numbers.per_image, "per_row": numbers.per_row,
                        "per_step": numbers.per_step},
         "file_bytes": sum(sizes),

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from pixelsnail_infer.manifest import Manifest
-from pixelsnail_infer.runtime.backends.protocol import Backend
 from pixelsnail_infer.runtime.bench.figures import percentiles
 from pixelsnail_infer.runtime.bench.floors import Floors
 from pixelsnail_infer.runtime.bench.recording import RecordedGraphs
@@ -55,13 +54,11 @@ class Times:
         """Seconds of `height` rows: the mean over the rows that were timed, each by its median."""
         return height * statistics.mean(statistics.median(times) for times in self.whole.values())
 
-    def part(self, part: str, alone: bool) -> dict[str, Any]:
-        """Percentiles of a part; `alone`: of the graph too, and what the loop adds to it at the median."""
-        found: dict[str, Any] = {"loop": percentiles(self.loop[part])}
-        if alone:
-            added = np.subtract(self.loop[part], self.graph[part])
-            found |= {"graph": percentiles(self.graph[part]), "python_ms": float(np.median(added)) * 1e3}
-        return found
+    def part(self, part: str) -> dict[str, Any]:
+        """Percentiles of a part in the loop and of its graph, and what the loop adds to it at the median."""
+        added = np.subtract(self.loop[part], self.graph[part])
+        return {"loop": percentiles(self.loop[part]), "graph": percentiles(self.graph[part]),
+                "python_ms": float(np.median(added)) * 1e3}  # fmt: skip
 
 
 class Drawing:
@@ -72,7 +69,7 @@ class Drawing:
         self._set_up: list[float] = []
         self._first_rows: list[float] = []
 
-    def measure(self, seconds: float, engine: Backend, floors: Floors | None) -> dict[str, Any]:
+    def measure(self, seconds: float, floors: Floors | None) -> dict[str, Any]:
         """Time rows for so many seconds, at least some; `floors` is measured in between."""
         height, times = self._manifest.height, Times()
         self._first_row()  # loads, allocates, warms up
@@ -91,7 +88,7 @@ class Drawing:
                 break
             if floors and past - drawing < FLOOR_SHARE * drawing:
                 floors.measure()
-        return self._found(times, engine.device == "cpu")
+        return self._found(times)
 
     def _first_row(self) -> tuple[Request, Batch]:
         """From the call to the first row, as `sample` does it."""
@@ -113,14 +110,14 @@ class Drawing:
         times.add(row, began, ended, self._recorded.runs)
         return ended - began
 
-    def _found(self, times: Times, alone: bool) -> dict[str, Any]:
+    def _found(self, times: Times) -> dict[str, Any]:
         set_up = statistics.median(self._set_up)
         seconds = (set_up + times.image(self._manifest.height)) / self.size
         return {
             "batch": self.size, "seconds_per_image": seconds, "images_per_second": 1 / seconds,
             "set_up_ms": set_up * 1e3, "first_row_ms": statistics.median(self._first_rows) * 1e3,
             "rows_timed": len(times.whole), "rows": self._manifest.height,
-            "row": times.part("row", alone), "step": times.part("step", alone),
+            "row": times.part("row"), "step": times.part("step"),
         }  # fmt: skip
 
 

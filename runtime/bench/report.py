@@ -83,7 +83,7 @@ def _notes(found: Mapping[str, Any]) -> Iterator[str]:
         some = ", ".join(f"{batch['rows_timed']} at batch {batch['batch']}" for batch in partly)
         yield f"Of {partly[0]['rows']} rows these were timed, evenly spread, and extrapolated to all: {some}."
     if found["batches"][0]["floor"] is None:
-        yield f"No floor: what the products of a device {found['device']} and its memory allow is not measured."
+        yield f"No floor: it is that of float32, and this model's products are of {found['model']['precision']}."
     else:
         rates = ", ".join(short(batch["floor"]["memory_gb_per_s"]) for batch in found["batches"])
         yield f"Floor: the products alone, or what they read at {rates} GB/s, whichever takes longer."

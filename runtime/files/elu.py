@@ -19,7 +19,8 @@ __all__ = ["without_elu"]
 _MODEL_GRAPH = 7
 _GRAPH_NODE, _GRAPH_TENSOR = 1, 5
 _INPUT, _OUTPUT, _NAME, _KIND, _ATTRIBUTE = 1, 2, 3, 4, 5
-_FLOAT = 2  # of an attribute, and also the type of a tensor's numbers
+_FLOAT = 2  # of an attribute, and also the place of the type of a tensor's numbers
+_FLOAT16 = 10  # such a type
 _PREFIX = "pixelsnail_infer.elu"
 
 
@@ -42,11 +43,13 @@ def without_elu(model: bytes) -> bytes:
 def _graph(graph: memoryview) -> Iterator[bytes]:
     """Its fields, with nodes in place of each `Elu`, and the numbers that those need."""
     factors: set[float] = {0.0, 1.0}
+    half = any(number == _FLOAT and value == _FLOAT16 for tensor in _held(graph, _GRAPH_TENSOR)
+               for number, _, value in fields(tensor))  # fmt: skip
     for number, wire, value in fields(graph):
         if number == _GRAPH_NODE and isinstance(value, memoryview) and _is_elu(value):
             alpha = _alpha(value)
             factors.add(alpha)
-            for node in _nodes(value, alpha):
+            for node in _nodes(value, alpha, half):
                 yield _field(_GRAPH_NODE, BYTES, node)
         else:
             yield _field(number, wire, value)
@@ -55,15 +58,19 @@ def _graph(graph: memoryview) -> Iterator[bytes]:
         yield _field(_GRAPH_TENSOR, BYTES, tensor)  # no dims: one number that fits beside any tensor
 
 
-def _nodes(elu: memoryview, alpha: float) -> Iterator[bytes]:
+def _nodes(elu: memoryview, alpha: float, half: bool) -> Iterator[bytes]:
+    """`half`: the numbers, which are float32, are cast to what the `Elu` takes."""
     (x,), (y,), name = *(list(_texts(elu, number)) for number in (_INPUT, _OUTPUT)), "".join(_texts(elu, _NAME))
     grown, low, mask = (f"{y}.{_PREFIX}.{one}" for one in ("exp", "low", "mask"))
+    factors = {factor: f"{y}.{_number(factor)}" if half else _number(factor) for factor in (0.0, 1.0, alpha)}
+    for factor, given in factors.items() if half else ():
+        yield _node("CastLike", [_number(factor), x], given, f"{name}/{factor!r}")
     yield _node("Exp", [x], grown, name)
-    yield _node("Sub", [grown, _number(1.0)], low, name)
+    yield _node("Sub", [grown, factors[1.0]], low, name)
     if alpha != 1.0:
-        yield _node("Mul", [low, _number(alpha)], f"{low}.scaled", name)
+        yield _node("Mul", [low, factors[alpha]], f"{low}.scaled", name)
         low = f"{low}.scaled"
-    yield _node("Greater", [x, _number(0.0)], mask, name)
+    yield _node("Greater", [x, factors[0.0]], mask, name)
     yield _node("Where", [mask, x, low], y, name)
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from pixelsnail_infer.__main__ import main
+from pixelsnail_infer.export import export_checkpoint
 from pixelsnail_infer.runtime.bench import alone
+from pixelsnail_infer.runtime.bench.bench import bench
 from pixelsnail_infer.runtime.bench.drawing import Drawing, Times, spread_rows
 from pixelsnail_infer.runtime.bench.plot import plot
 from pixelsnail_infer.runtime.bench.report import columns, report, short
@@ -152,7 +154,7 @@ def test_a_row_is_parted_without_rest() -> None:
     assert sum(times.loop["row"]) + sum(times.loop["step"]) == pytest.approx(1.0)
     assert times.loop["row"] == pytest.approx([0.5]) and times.loop["step"] == pytest.approx([0.2, 0.3])
     assert times.graph["row"] == pytest.approx([0.3]) and times.graph["step"] == pytest.approx([0.1, 0.2])
-    assert times.part("step", alone=True)["python_ms"] == pytest.approx(100)
+    assert times.part("step")["python_ms"] == pytest.approx(100)
     times.add(5, 0.0, 3.0, [("row", 0.0, 1.0), ("step", 1.0, 2.0)])
     times.add(6, 0.0, 6.0, [("row", 0.0, 1.0), ("step", 1.0, 2.0)])
     assert times.image(10) == pytest.approx(10 * (2.0 + 6.0) / 2), "rows count the same, each by its median"
@@ -175,3 +177,12 @@ def test_numbers_are_short() -> None:
 def test_the_command_is_told_in_the_help() -> None:
     done = subprocess.run([sys.executable, "-m", "pixelsnail_infer", "bench", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and "floor" in done.stdout and "--seconds" in done.stdout
+
+
+def test_other_numbers_than_float32_have_no_floor(tmp_path: Path) -> None:
+    """The floor is products of float32, which int8 falls below."""
+    path = tmp_path / "digits.onnx"
+    export_checkpoint(Path(__file__).parents[2] / "examples" / "digits.pt", path, precision="int8")
+    found = bench(str(path), [1], seconds=0.01, threads=1)
+    assert found["batches"][0]["floor"] is None
+    assert "No floor: it is that of float32, and this model's products are of int8." in report(found)

@@ -71,3 +71,24 @@ def test_an_export_keeps_its_weights_and_metadata(digits_graphs: dict[str, Path]
 def test_what_is_no_model_is_told(data: bytes) -> None:
     with pytest.raises(WireError):
         without_elu(data)
+
+
+def test_numbers_of_both_kinds_in_one_graph_of_half_precision() -> None:
+    """What is float32 there stays so; the new numbers take the kind of what they are used with."""
+    kinds = {"x": TensorProto.FLOAT16, "w": TensorProto.FLOAT}
+    inputs = [helper.make_tensor_value_info(name, kind, ["B", 4]) for name, kind in kinds.items()]
+    nodes = [helper.make_node("Mul", ["x", "factor"], ["x1"]),
+             helper.make_node("Elu", ["x1"], ["x2"], "one", alpha=0.5),
+             helper.make_node("Elu", ["w"], ["w2"], "other")]
+    outputs = [helper.make_tensor_value_info(f"{name}2", kind, ["B", 4]) for name, kind in kinds.items()]
+    factor = numpy_helper.from_array(np.array([2.0], np.float16), "factor")
+    graph = helper.make_graph(nodes, "half", inputs, outputs, [factor])
+    before = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 24)], ir_version=10).SerializeToString()
+    after = without_elu(before)
+    assert "Elu" not in [node.op_type for node in onnx.load_from_string(after).graph.node]
+    numbers = np.linspace(-4, 4, 12).reshape(3, 4)
+    feeds = {"x": numbers.astype(np.float16), "w": numbers.astype(np.float32)}
+    expected, found = (ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, feeds)
+                       for model in (before, after))
+    for one, other, eps in zip(found, expected, (2e-3, 1e-6), strict=True):
+        assert one.dtype == other.dtype and np.abs(one - other).max() <= eps

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError, PixelsnailError
+from pixelsnail_infer.plan import INT8_PLAN
 from pixelsnail_infer.runtime import Sampler, load
 from pixelsnail_infer.runtime.backends.graphs import GraphSet
 from pixelsnail_infer.runtime.backends.onnxruntime_cuda import CudaBackend
+from pixelsnail_infer.runtime.backends.plans import check_plan
 from pixelsnail_infer.runtime.files.graphfile import read_graph
 from pixelsnail_infer.runtime.files.model_files import ModelFiles
 
@@ -252,3 +254,9 @@ def test_decoders_and_encoders_are_not_captured(chain: dict[str, Path]) -> None:
         engine = Engine(elsewhere=("Pad",))
         CudaBackend(1, engine).load(read_graph(chain[kind], kind))
         assert [session.provider["enable_cuda_graph"] for session in engine.sessions.values()] == ["0"]
+
+
+def test_int8_is_for_the_cpu() -> None:
+    """Its kernels are: every node would be left to the CPU, and the capture fail with less to go by."""
+    with pytest.raises(BackendError, match="device 'cuda' has no precision 'int8', only 'float32' and 'float16'"):
+        check_plan(INT8_PLAN, CudaBackend, "top.onnx")  # type: ignore[arg-type]
