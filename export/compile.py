@@ -12,7 +12,9 @@ from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.analysis.borders import centre_borders
 from pixelsnail_infer.export.analysis.canonical import canonical
 from pixelsnail_infer.export.analysis.layout import Layout, lay_out
+from pixelsnail_infer.export.analysis.products import join_products
 from pixelsnail_infer.export.analysis.prologue import Prologue, cut_prologue
+from pixelsnail_infer.export.analysis.scores import lighten_scores
 from pixelsnail_infer.export.analysis.simplify import simplify
 from pixelsnail_infer.export.analysis.stages import Program, stage_program
 from pixelsnail_infer.export.analysis.states import Kept, kept_values
@@ -64,7 +66,9 @@ def stage_field(output: Node, shape: tuple[int, int], law: Distribution, plan: P
         raise ModelError(f"the network gives {given} numbers per pixel, expected {law.parameters} for {law}.")
     program = stage_program(canonical(output, shape))
     prologue = cut_prologue(program)
+    lighten_scores(program)
     regroup_sums(program)
+    join_products(program)
     centre_borders(program)
     kept = kept_values(program)
     return Compiled(program, kept, lay_out(program, kept), prologue, law, plan)

@@ -11,14 +11,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.emission import vocabulary as v
-from pixelsnail_infer.export.emission.graph import Graph, Input, Kind, Operation, Output, Step, Value
+from pixelsnail_infer.export.emission.graph import Graph, Input, Kind, Operation, Output, Step, Value, needed
+from pixelsnail_infer.export.emission.kinds import FLOATS, HALVES, kind_held, kind_of
 from pixelsnail_infer.export.fields import Node
 
 __all__ = ["FLOATS", "HALVES", "GraphBuilder", "Operand", "kind_of"]
@@ -27,19 +27,8 @@ Numbers = torch.Tensor | Sequence[Any] | float | int
 Operand = Value | Numbers
 """A value, or numbers that become a constant."""
 COMPARISONS = ("eq", "lt", "le", "gt", "ge")
-FLOATS: tuple[Kind, ...] = ("float", "wide")
-HALVES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 MOST = 63  # of a weight: two products with activations then fit into the 16 bits in which processors add them
 WIDE = ("exp", "log", "sqrt", "reciprocal", "softplus", "pow")  # as PyTorch's autocast has it
-
-
-def kind_of(dtype: torch.dtype) -> Kind:
-    """What graphs hold numbers of a dtype as."""
-    return "float" if dtype.is_floating_point else "bool" if dtype == torch.bool else "int"
-
-
-def _kind(array: NDArray[Any]) -> Kind:
-    return "float" if array.dtype.kind == "f" else "bool" if array.dtype.kind == "b" else "int"
 
 
 class GraphBuilder:
@@ -58,11 +47,13 @@ class GraphBuilder:
         self._outputs: list[Output] = []
         self._steps: list[Step] = []
         self._known: dict[Operation, tuple[Value, ...]] = {}
+        self._made: dict[Value, Operation] = {}
         self._weights: dict[str, int] = {}
 
     def graph(self) -> Graph:
         """What was collected."""
-        return Graph(self.name, self.precision, tuple(self._inputs.values()), tuple(self._steps),
+        steps = needed(self._steps, [output.value for output in self._outputs])
+        return Graph(self.name, self.precision, tuple(self._inputs.values()), tuple(steps),
                      tuple(self._outputs), sum(self._weights.values()))
 
     def as_kind(self, value: Value, kind: Kind) -> Value:
@@ -150,10 +141,17 @@ class GraphBuilder:
 
     def where(self, mask: Operand, yes: Operand, no: Operand) -> Value:
         held, (first, second) = self._value(mask), self._pair(yes, no)
+        turned = self._made.get(held)
+        if isinstance(turned, v.Unary) and turned.fn == "not":
+            held, first, second = turned.value, second, first
         assert held.kind == "bool" and first.kind == second.kind, (held, first, second)
         return self._one(v.Where(held, first, second), first.kind)
 
     def reshape(self, value: Value, shape: Sequence[int]) -> Value:
+        before = self._made.get(value)
+        if isinstance(before, v.Reshape):  # only the last shape counts; a 0 there is what the one before had
+            shape = [size or before.shape[k] for k, size in enumerate(shape)]
+            value = before.value
         return self._one(v.Reshape(value, tuple(shape)), value.kind)
 
     def unsqueeze(self, value: Value, *axes: int) -> Value:
@@ -250,7 +248,7 @@ class GraphBuilder:
     def _constant(self, numbers: Numbers, like: Kind) -> tuple[v.Constant, Kind]:
         """The constant and its kind; of floating-point numbers that is `like`, if that is one of floats."""
         array = numbers.detach().cpu().numpy() if isinstance(numbers, torch.Tensor) else np.asarray(numbers)
-        kind = like if _kind(array) == "float" and like in FLOATS else _kind(array)
+        kind = like if kind_held(array) == "float" and like in FLOATS else kind_held(array)
         dtype = {"float": self.precision, "wide": "float32", "int": "int64", "bool": "bool"}[kind]
         array = np.ascontiguousarray(self._rounded(array) if dtype in HALVES else array, HALVES.get(dtype, dtype))
         digest = hashlib.sha256(f"{dtype} {array.shape} ".encode())
@@ -289,4 +287,5 @@ class GraphBuilder:
     def _append(self, operation: Operation, *kinds: Kind) -> tuple[Value, ...]:
         results = tuple(Value(f"%{len(self._steps)}.{k}", kind) for k, kind in enumerate(kinds))
         self._steps.append(Step(operation, results, self.module))
+        self._made.update(dict.fromkeys(results, operation))
         return results

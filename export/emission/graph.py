@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
-__all__ = ["Graph", "Input", "Kind", "Operation", "Output", "Shape", "Step", "Value"]
+__all__ = ["Graph", "Input", "Kind", "Operation", "Output", "Shape", "Step", "Value", "needed"]
 
 Kind = Literal["float", "wide", "int", "bool"]
 """Of values: "float" is the precision of the graph, "int" is int64. "wide" is float32, and only in graphs whose
@@ -74,3 +74,13 @@ class Graph:
     steps: tuple[Step, ...]
     outputs: tuple[Output, ...]
     weights: int
+
+
+def needed(steps: Sequence[Step], values: Iterable[Value]) -> list[Step]:
+    """Those of `steps`, in order, without which `values` would not be known."""
+    wanted, kept = set(values), list[Step]()
+    for step in reversed(steps):
+        if wanted.intersection(step.results):
+            kept.append(step)
+            wanted.update(step.operation.operands())
+    return kept[::-1]

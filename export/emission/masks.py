@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
+from pixelsnail_infer.export.analysis.support import FILL
 from pixelsnail_infer.export.emission.builder import GraphBuilder
 from pixelsnail_infer.export.emission.graph import Kind, Value
 from pixelsnail_infer.export.fields import Node
 
-__all__ = ["Comparison", "comparison"]
+__all__ = ["Comparison", "added_fill", "comparison"]
+
+LOWEST = -3e38
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +47,17 @@ def comparison(table: Node) -> Comparison | None:
     reach = torch.ones_like(flat, dtype=torch.bool).tril(-1 if strict else 0)
     expected = torch.where(reach, yes, no)
     return Comparison(strict, float(yes), float(no)) if torch.equal(expected, flat) else None
+
+
+def added_fill(node: Node) -> float | None:
+    """Of scores that a mask of all heads fills, what may be added to those filled: a number so low that nothing else
+    counts. What is made once for all heads is added faster than it is chosen for each."""
+    if node.op != "map" or node.attrs["fn"] != "where" or not node.keys:
+        return None
+    mask, fill, scores = (edge.source for edge in node.inputs)
+    if mask.op != "const" or not mask.keys or math.prod(mask.channels) != 1 or math.prod(node.channels) == 1:
+        return None
+    number = fill.attrs["value"] if fill.op == "const" and not fill.keys and fill.frame is None else None
+    if number is None or number.numel() != 1 or float(number) > FILL or scores.channels != node.channels:
+        return None
+    return float("-inf") if float(number) == float("-inf") else LOWEST

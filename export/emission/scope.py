@@ -17,7 +17,7 @@ from pixelsnail_infer.export.analysis.stages import TAPPED, Program
 from pixelsnail_infer.export.emission.builder import GraphBuilder
 from pixelsnail_infer.export.emission.graph import Kind, Value
 from pixelsnail_infer.export.emission.maps import emit_map
-from pixelsnail_infer.export.emission.masks import Comparison, comparison
+from pixelsnail_infer.export.emission.masks import Comparison, added_fill, comparison
 from pixelsnail_infer.export.emission.rounding import Rounding
 from pixelsnail_infer.export.fields import Edge, Node
 
@@ -93,6 +93,8 @@ class Scope(ABC):
             return self._mix(node)
         args = self.rounding.operands(node, lambda source, like: self.operand(source, node, like))
         if node.op == "map":
+            if not g.half and (fill := added_fill(node)) is not None:
+                return g.add(args[2], g.where(args[0], fill, 0.0))
             return emit_map(g, attrs["fn"], args, attrs.get("params", {}), node)
         return self._channels(node, args)
 

@@ -227,3 +227,13 @@ def one_hot_by_hand(shape: Shape) -> nn.Module:
         one_hot = (x[:, None] == torch.arange(LEVELS).view(1, -1, 1, 1)).to(torch.float64)
         return m.out(m.first(one_hot))
     return Sketch(run, first=First(), out=head())
+
+
+@network()
+def products_added(shape: Shape) -> nn.Module:
+    """Two layers of the pixel's own values, added, one of them without a bias."""
+    def run(m: Sketch, x: Tensor) -> Tensor:
+        y = m.first(hot(x))
+        return m.out(F.elu(m.left(F.elu(y)) + m.right(torch.tanh(m.middle(y)))))
+    return Sketch(run, first=First(), left=conv(WIDTH, 5), middle=conv(WIDTH, 3),
+                  right=conv(3, 5, bias=False), out=head(5))

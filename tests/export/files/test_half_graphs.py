@@ -155,6 +155,8 @@ def test_numbers_take_the_kind_of_what_they_are_used_with() -> None:
     assert g.add(x, 1.0).kind == "float" and g.add(y, 1e10).kind == "wide" and g.mul(x, y).kind == "wide"
     assert g.unary("exp", x).kind == g.binary("pow", x, 2.0).kind == g.reduce("sum", x, 1).kind == "wide"
     assert g.reduce("max", x, 1).kind == g.unary("tanh", x).kind == "float"
+    for name, value in (("product", g.mul(x, y)), ("exponential", g.unary("exp", x)), ("sum", g.reduce("sum", x, 1))):
+        g.output(name, value, ["B", 2])
     casts = [step.operation for step in g.graph().steps if isinstance(step.operation, v.Cast)]
     assert casts == [v.Cast(x, "wide")]
     plain = GraphBuilder("kinds")

@@ -154,8 +154,9 @@ def graph_with(*extra: Callable[[GraphBuilder, Value, Value], object]) -> Graph:
 @pytest.mark.parametrize("extra", [
     lambda g, state, start: g.output("late", g.mul(state, 2.0), ["B", 1, 4, 2]),
     lambda g, state, start: g.output("twice", g.write(state, g.slice(state, 1, 2, 2), start), ["B", 1, 4, 2]),
-    lambda g, state, start: g.write(g.mul(g.input("other", "float", ["B", 1, 4, 2]), 2.0), g.slice(
-        g.input("other", "float", ["B", 1, 4, 2]), 0, 1, 2), start),
+    lambda g, state, start: g.output("other.out", g.write(
+        g.mul(g.input("other", "float", ["B", 1, 4, 2]), 2.0),
+        g.slice(g.input("other", "float", ["B", 1, 4, 2]), 0, 1, 2), start), ["B", 1, 4, 2]),
 ], ids=["read after the write", "written twice", "not from an input to an output"])
 def test_the_eager_writer_sees_states_that_cannot_be_written_in_place(extra: Any) -> None:
     eager.Eager(graph_with())
