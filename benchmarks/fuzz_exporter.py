@@ -5,8 +5,9 @@
     python benchmarks/fuzz_exporter.py --seed 57 --count 1 -v   # one again, and what it is made of
 
 Every seed makes one network, the same on every run: even ones are causal by construction, odd ones have one leak. What
-is exported is replayed by the reference interpreter in float64 and, every third time, through the written graphs; a
-leak that the network itself shows must be refused. Exit code 1 when anything is wrong.
+is exported is replayed by the reference interpreter in float64 and, every third time, through the written graphs, by
+turns with plain row graphs and with Winograd's form wherever there is one; a leak that the network itself shows must be
+refused. Exit code 1 when anything is wrong.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the networks stand among the tests
 
+from pixelsnail_infer.export.analysis.row_forms import PLAIN, WINOGRAD
 from tests.export.fuzz.causal import Case, causal
 from tests.export.fuzz.choices import seeded
 from tests.export.fuzz.judge import Verdict, allowed, judge
@@ -36,7 +38,8 @@ def run(seed: int, graphs: int) -> tuple[Case, Verdict]:
     torch.manual_seed(seed)
     case = (leaking if seed % 2 else causal)(seeded(seed))
     try:
-        verdict = judge(case, graphs > 0 and seed // 2 % graphs == 0)
+        turn, rest = divmod(seed // 2, graphs or 1)
+        verdict = judge(case, graphs > 0 and rest == 0, (PLAIN, WINOGRAD)[turn % 2])
     except Exception:
         return case, Verdict("wrong", traceback.format_exc(limit=-3))
     if not allowed(case, verdict):

@@ -24,7 +24,7 @@ from pixelsnail_infer.export.cli import main as export_model
 from pixelsnail_infer.models import Prior
 from pixelsnail_infer.noise import gumbel_row, image_keys
 from pixelsnail_infer.runtime import Sampler, load
-from pixelsnail_infer.runtime.commands.images import png_grid
+from pixelsnail_infer.runtime.files.images import png_grid
 
 LABELS = [k % 10 for k in range(40)]
 CHECKPOINT = Path(__file__).resolve().parent / "digits.pt"

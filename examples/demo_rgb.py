@@ -18,7 +18,7 @@ import numpy as np
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.export.cli import main as export_model
 from pixelsnail_infer.runtime import Sampler, load
-from pixelsnail_infer.runtime.commands.images import png_grid
+from pixelsnail_infer.runtime.files.images import png_grid
 
 HERE = Path(__file__).resolve().parent
 PAIRS = [(1, 7), (3, 8), (4, 9), (5, 6), (0, 6)]

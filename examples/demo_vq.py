@@ -22,7 +22,7 @@ from photographs import grid_patches, load_photographs
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.export.cli import main as export_model
 from pixelsnail_infer.runtime import Pipeline, load_pipeline
-from pixelsnail_infer.runtime.commands.images import png_grid
+from pixelsnail_infer.runtime.files.images import png_grid
 
 HERE = Path(__file__).resolve().parent
 SIZE = 64

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.export.analysis.layout import Layout
+from pixelsnail_infer.export.analysis.row_forms import PLAIN
 from pixelsnail_infer.export.analysis.widths import is_exact
 from pixelsnail_infer.export.compile import Compiled
 from pixelsnail_infer.export.emission.builder import HALVES, GraphBuilder
@@ -21,13 +22,19 @@ from pixelsnail_infer.export.emission.graph import Graph
 from pixelsnail_infer.export.emission.row import emit_row, exported
 from pixelsnail_infer.export.emission.score import emit_score
 from pixelsnail_infer.export.emission.step import emit_step
+from pixelsnail_infer.export.emission.wave import ahead_width, emit_ahead, emit_wave
 from pixelsnail_infer.export.fields import Node
-from pixelsnail_infer.export.plans import check_graph_plan
+from pixelsnail_infer.export.plans import TEST_PLAN, check_graph_plan
 from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, FORMATS, Files, names_of
-from pixelsnail_infer.manifest import Manifest, PrologueSpec, RowResultSpec, StateSpec
+from pixelsnail_infer.manifest import Manifest, PrologueSpec, RowResultSpec, StateSpec, WaveSpec
 from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN
 
-__all__ = ["Artifacts", "build_part", "staging_folder", "state_specs"]
+WAVES = ("wave", "ahead")
+WAVE_FORMATS = ("onnx",)
+
+__all__ = ["WAVE_FORMATS", "Artifacts", "build_part", "staging_folder", "state_specs"]
+
+EXACT = (DEFAULT_PLAN.precision, TEST_PLAN.precision)  # in which the form of a product is a matter of speed
 
 
 def build_part(compiled: Compiled, part: str) -> Graph:
@@ -36,11 +43,17 @@ def build_part(compiled: Compiled, part: str) -> Graph:
     builder = GraphBuilder(part, compiled.plan.dtype, compiled.scales if compiled.plan == INT8_PLAN else {})
     program, layout, prologue = compiled.program, compiled.layout, compiled.prologue
     if part == "row":
-        emit_row(program, layout, prologue, builder)
+        emit_row(program, layout, prologue, builder, compiled.row_form if compiled.plan.precision in EXACT else PLAIN)
     elif part == "prologue":
         emit_prologue(program, prologue, builder)
     elif part == "score":
         emit_score(program, layout, prologue, builder, compiled.distribution)
+    elif part == "wave":
+        assert compiled.wave is not None
+        emit_wave(compiled.wave, builder, compiled.distribution)
+    elif part == "ahead":
+        assert compiled.wave is not None
+        emit_ahead(compiled.wave, builder)
     else:
         emit_step(program, layout, prologue, builder, compiled.distribution, filtered=part == "filtered")
     return builder.graph()
@@ -92,6 +105,7 @@ class Artifacts:
     folder: Path
     targets: Mapping[str, Path]
     files: dict[str, Files] = field(default_factory=dict)
+    preferred: bool = False  # waves, where there are some
 
     def path(self, format: str) -> Path:
         """The file of this format that is loaded, in the staging folder."""
@@ -99,7 +113,7 @@ class Artifacts:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The siblings that this model has."""
+        """The siblings that this model has in every format."""
         conditioned = any(node.condition for node in self.compiled.program.order)
         filtered = ("filtered",) if self.compiled.distribution.filters else ()
         return ("row", *(("prologue",) if conditioned else ()), "score", *filtered)
@@ -108,11 +122,15 @@ class Artifacts:
         """Write every part; returns each format's manifest, with files, states and prologue filled in."""
         self.files = {one: FORMATS[one](self.path(one)) for one in self.targets}
         weights = {}
-        for part in (*self.parts, "step"):
+        wave = self._wave(manifest)
+        for part in (*self.parts, *(wave.parts if wave else ()), "step"):
             graph = build_part(self.compiled, part)
             weights[part] = graph.weights
-            for files in self.files.values():
-                files.add(part, graph)
+            for one, files in self.files.items():
+                if part not in WAVES or one in WAVE_FORMATS:
+                    files.add(part, graph)
+        if wave is not None:
+            wave = replace(wave, parameters=sum(weights[part] for part in wave.parts))
         program, prologue = self.compiled.program, self.compiled.prologue
         dtype = manifest.plan.dtype
         row = exported(program, self.compiled.layout.stacks)
@@ -124,7 +142,17 @@ class Artifacts:
                              per_step=weights["step"])
         filled = replace(manifest, states=state_specs(self.compiled.layout, dtype), prologue=specs,
                          row_result=result, parameters=parameters)
-        return {one: self.describe(one, files.filled(filled)) for one, files in self.files.items()}
+        return {one: self.describe(one, files.filled(filled, wave if one in WAVE_FORMATS else None))
+                for one, files in self.files.items()}
+
+    def _wave(self, manifest: Manifest) -> WaveSpec | None:
+        """What the manifest says of the wave graphs, which only exports of float32 have."""
+        wave = self.compiled.wave
+        if wave is None or self.compiled.plan != DEFAULT_PLAN or not {*self.targets} & {*WAVE_FORMATS}:
+            return None
+        states = tuple(replace(spec, writer="wave") for spec in state_specs(wave.layout))
+        ahead = ahead_width(wave) if wave.span > 1 else None
+        return WaveSpec(wave.slope, wave.span, states, 0, self.preferred, ahead)
 
     def describe(self, format: str, manifest: Manifest) -> Manifest:
         """Write the file of this format that is loaded, with this manifest."""

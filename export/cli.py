@@ -28,18 +28,21 @@ Turn a trained PixelSNAIL or PixelCNN checkpoint into graphs that sample fast.
   export-model top.pt top_graphs.onnx --format both
   export-model top.pt top_half.onnx --precision float16 --codes real_codes.npy
   export-model top.pt top_int8.onnx --precision int8 --calibrate real_codes.npy
+  export-model bottom.pt bottom.onnx --schedule auto
   export-model vqvae.pt decoder.onnx
   export-model vqvae.pt encoder.onnx --part encoder
   export-model vqvae.pt decoder.pt --format torchscript
   export-model my.pt my.onnx --model my_net.py:Net --model-args '{"width": 64}' --shape 32x32 --levels 512
 
 Writes OUT.onnx (one pixel), OUT.row.onnx (once per row), OUT.score.onnx (likelihoods), OUT.filtered.onnx (one pixel,
-with top-k and top-p; codes only) and, for models with conditions, OUT.prologue.onnx (once per image). Of a VQ-VAE or a
-VQ first stage it writes one file, the decoder or the encoder. With --format torchscript it writes OUT.pt, one archive
-of all graphs, which torch.jit.load reads in Python and in C++. With --format both it writes OUT.onnx with its siblings
-and OUT.pt, all or none; OUT may end in either, and the other is written over only where an export wrote it. The model
-is recognised from the checkpoint's tensors, the graphs are proven equal to PyTorch, and nothing is written unless all
-proofs hold. The checkpoint is never written over.
+with top-k and top-p; codes only) and, for models with conditions, OUT.prologue.onnx (once per image). With --schedule
+auto a network without attention also gets OUT.wave.onnx (one pixel of many rows at once), and a large one
+OUT.ahead.onnx (before some waves); the runtime takes what is quicker. Of a VQ-VAE or a VQ first stage it writes one
+file, the decoder or the encoder. With --format torchscript it writes OUT.pt, one archive of all graphs, which
+torch.jit.load reads in Python and in C++. With --format both it writes OUT.onnx with its siblings and OUT.pt, all or
+none; OUT may end in either, and the other is written over only where an export wrote it. The model is recognised from
+the checkpoint's tensors, the graphs are proven equal to PyTorch, and nothing is written unless all proofs hold. The
+checkpoint is never written over.
 
 The checkpoint is loaded without running anything that it says. Then, without PyTorch:
 

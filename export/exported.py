@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from pixelsnail_infer.codec import CodecManifest
+from pixelsnail_infer.denoiser import DenoiserManifest
 from pixelsnail_infer.export.proofs.verify import Check
 from pixelsnail_infer.manifest import Manifest
 
 __all__ = ["Exported"]
 
-M = TypeVar("M", bound=Manifest | CodecManifest, covariant=True)
+M = TypeVar("M", bound=Manifest | CodecManifest | DenoiserManifest, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Exported(Generic[M]):
-    """What an export wrote: the manifest (in the format both, that of the ONNX files), the files (of a prior the step
+    """What an export wrote: the manifest (in the format both, that of the ONNX files), the files (the step
     first), and the proofs."""
 
     manifest: M

@@ -16,14 +16,24 @@ import torch
 
 from pixelsnail_infer import __version__
 from pixelsnail_infer.distributions import Categorical, Distribution, specs_of
-from pixelsnail_infer.errors import ModelError
+from pixelsnail_infer.errors import ModelError, VerificationError
+from pixelsnail_infer.export.analysis.row_forms import (
+    DEFAULT_ROW_FORM,
+    PLAIN,
+    ROW_FORMS,
+    layers_in_winograd,
+    saving,
+)
 from pixelsnail_infer.export.artifacts import Artifacts, staging_folder
 from pixelsnail_infer.export.calibration import calibrated
+from pixelsnail_infer.export.compile import Compiled
 from pixelsnail_infer.export.exported import Exported
 from pixelsnail_infer.export.plans import check_prior_plan
 from pixelsnail_infer.export.proofs.bits import Images, given_images
 from pixelsnail_infer.export.proofs.reference import Reference
 from pixelsnail_infer.export.proofs.verify import Check, verify_before, verify_files
+from pixelsnail_infer.export.proofs.verify_waves import verify_wave_files, verify_wave_order
+from pixelsnail_infer.export.schedules import DEFAULT_SCHEDULE, check_schedule, waves_noted
 from pixelsnail_infer.export.source.declared import Conditions, condition_specs
 from pixelsnail_infer.export.staging import staged
 from pixelsnail_infer.export.tracing.forward import Forward, ForwardFunction
@@ -66,9 +76,11 @@ def export_model(
     notes: Sequence[str] = (),
     plan: Plan = DEFAULT_PLAN,
     format: str = DEFAULT_FORMAT,
+    schedule: str = DEFAULT_SCHEDULE,
     codes: str | os.PathLike[str] | None = None,
     calibrate: str | os.PathLike[str] | None = None,
     max_bpd_change: float = 1.0,
+    row_form: str = DEFAULT_ROW_FORM,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported[Manifest]:
     """Export a causal model and verify it; `target` is the step file, its siblings lie beside it. In the `format`
@@ -83,9 +95,16 @@ def export_model(
     `ConditionSpec`s. Classes and codes are int64 `[B]` and `[B, h, w]`, vectors and maps float `[B, n]` and `[B, C, h,
     w]`. `plan` says how the graphs compute; `say` hears what is going on.
 
+    `schedule` says whether there are also graphs that draw one pixel of many rows at a time, as networks without
+    attention over pixels permit: "auto" and "both" where it is possible, and the runtime chooses; "wavefront" refuses
+    other networks, and the runtime takes it; "raster" has none.
+
     With less than float32 the change in bits per dimension is measured, on the images in the file `codes` (.npy, or
     .npz with conditions, see `proofs.bits`) or on drawn ones; more than `max_bpd_change` percent are refused. The
     scales of int8 come from the first 32 images of the file `calibrate`, or of other drawn ones.
+
+    `row_form`: which products of the row graph take Winograd's form, which needs fewer multiplications: "auto", those
+    that it makes faster at every batch size; "plain", none; "winograd", all that have one. Less than float32 is plain.
 
     The module is copied and never changed. Nothing is left behind when anything fails. Verification needs ONNX Runtime
     for the formats "onnx" and "both".
@@ -97,11 +116,13 @@ def export_model(
     outputs = check_outputs(Path(target), format)
     for one in outputs:
         check_prior_plan(plan, one)
+    waveless = check_schedule(schedule, plan, outputs)
     rounded = plan.precision != DEFAULT_PLAN.precision
     if codes is not None and not rounded:
         raise ModelError(f"codes are for measuring what less than {plan.precision} costs; leave them out.")
     if calibrate is not None and plan != INT8_PLAN:
         raise ModelError(f"calibrate is for int8; leave it out for {plan.precision}.")
+    _check_row_form(row_form, plan)
     target, module, law, shape = Path(target), unwrapped(module), _distribution(levels, distribution), _canvas(shape)
     specs = condition_specs(conditions)
     call = Forward(forward)
@@ -112,21 +133,46 @@ def export_model(
                      for path, name in ((codes, "codes"), (calibrate, "calibrate")))
     with staging_folder(target, format) as folder:
         reference = Reference(module, call, shape, law, specs)
-        compiled, checks = staged(module, call, reference, say, plan)
+        compiled, checks = staged(module, call, reference, say, plan, schedule != "raster" and not waveless)
+        noted = waves_noted(schedule, waveless, compiled)
+        for line in noted:
+            say(line)
         checks += verify_before(compiled, reference, say)
+        if compiled.wave is not None:
+            checks += verify_wave_order(compiled.wave, reference, say)
         seen = (call.picked,) if call.picked else ()
-        begin = begun((*notes, *seen))
+        begin = begun((*notes, *seen, *noted))
         if rounded:
+            compiled.row_form = row_form = PLAIN
             found, drawn = prove_plain(compiled, folder, outputs, begin, reference, say)
             checks, images = [*checks, *found], images or drawn[0]
             if plan == INT8_PLAN:  # not from the images that show what it costs
                 compiled = calibrated(compiled, (peaks or drawn[1]).first(CALIBRATING), say)
-        artifacts = Artifacts(compiled, folder, outputs)
-        say("writing the graphs")
-        written = artifacts.write(begin)
-        manifests, checks = _proven(artifacts, written, checks, reference, images, max_bpd_change / 100, say)
+        prove = partial(_written, compiled, folder, outputs, begin, checks, reference, images, max_bpd_change / 100,
+                        schedule == "wavefront", say)
+        try:
+            artifacts, manifests, checks = prove(row_form)
+        except VerificationError as error:
+            if row_form != DEFAULT_ROW_FORM or saving(compiled.program, row_form) is None:
+                raise
+            say(f"without Winograd's form, because with it: {error}")
+            artifacts, manifests, checks = prove(PLAIN)
         files = artifacts.publish()
     return Exported(manifests[0], tuple(files), tuple(checks), seen)
+
+
+def _written(compiled: Compiled, folder: Path, outputs: Mapping[str, Path], begin: Manifest, before: Sequence[Check],
+             reference: Reference, images: Images | None, limit: float, preferred: bool, say: Callable[[str], None],
+             row_form: str) -> tuple[Artifacts, list[Manifest], list[Check]]:
+    """The files, the row graph in a form of `ROW_FORMS`, written and proven; their manifests and all proofs."""
+    compiled = replace(compiled, row_form=row_form)
+    if (note := saving(compiled.program, row_form)) is not None:
+        for line in (note, *layers_in_winograd(compiled.program, row_form)):
+            say(line)
+        begin = replace(begin, notes=(*begin.notes, note))
+    artifacts = Artifacts(compiled, folder, outputs, preferred=preferred)
+    say("writing the graphs")
+    return artifacts, *_proven(artifacts, artifacts.write(begin), before, reference, images, limit, say)
 
 
 def _proven(artifacts: Artifacts, written: Mapping[str, Manifest], before: Sequence[Check], reference: Reference,
@@ -137,15 +183,27 @@ def _proven(artifacts: Artifacts, written: Mapping[str, Manifest], before: Seque
     for one, manifest in written.items():
         which, bits = f"{one}: " if len(written) > 1 else "", None
         hear = partial(_marked, say, which)
-        with load(artifacts.path(one)) as sampler:
+        with load(artifacts.path(one), schedule="raster") as sampler:
             found = verify_files(sampler, reference, hear)
             if images is not None:
                 more, bits = prove_cost(sampler, artifacts, one, reference, images, limit, hear)
                 found += more
+        if manifest.wave is not None:
+            with load(artifacts.path(one), schedule="wavefront") as sampler:
+                found += verify_wave_files(sampler, reference, hear)
         manifest = replace(manifest, verification=_report([*before, *found]), bits_per_dim=bits)
         manifests.append(artifacts.describe(one, manifest))
         checks += [replace(check, name=which + check.name) for check in found]
     return manifests, checks
+
+
+def _check_row_form(row_form: str, plan: Plan) -> None:
+    if row_form not in ROW_FORMS:
+        raise ModelError(f"row_form is {row_form!r}, expected {', '.join(map(repr, ROW_FORMS[:-1]))} or "
+                         f"{ROW_FORMS[-1]!r}.")
+    if row_form not in (DEFAULT_ROW_FORM, PLAIN) and plan.precision != DEFAULT_PLAN.precision:
+        raise ModelError(f"the row form {row_form!r} is for {DEFAULT_PLAN.precision}, and {plan.precision} would round "
+                         "what it transforms; leave it out.")
 
 
 def _marked(say: Callable[[str], None], which: str, line: str) -> None:

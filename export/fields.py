@@ -8,14 +8,14 @@ crops and shifts are no nodes: every edge says at which offset it reads its sour
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from pixelsnail_infer.export.tracing.traced import Where
 
-__all__ = ["key_ends", "TAPPED", "Edge", "Node", "Offset", "consumers", "reads", "topological"]
+__all__ = ["key_ends", "TAPPED", "Edge", "Node", "Offset", "consumers", "duplicate", "reads", "topological"]
 
 Offset = tuple[int, int]
 TAPPED = ("linear", "lookup", "shift")  # nodes that read elsewhere than at their own position
@@ -83,6 +83,14 @@ def topological(outputs: Iterable[Node]) -> list[Node]:
                 order.append(node)
                 stack.pop()
     return order
+
+
+def duplicate(output: Node) -> Node:
+    """The same network in nodes and edges of its own. Tensors and attributes are shared, which nobody changes."""
+    copies: dict[Node, Node] = {}
+    for node in topological([output]):
+        copies[node] = replace(node, inputs=[replace(edge, source=copies[edge.source]) for edge in node.inputs])
+    return copies[output]
 
 
 def consumers(nodes: Iterable[Node]) -> dict[Node, list[tuple[Node, Edge]]]:

@@ -9,17 +9,20 @@ from typing import Any
 
 from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.checkpoints.option import read_options
-from pixelsnail_infer.codec import CodecManifest
+from pixelsnail_infer.codec import CODEC_KINDS, CodecManifest
+from pixelsnail_infer.denoiser import DENOISER, DenoiserManifest
 from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import PixelsnailError, VerificationError
-from pixelsnail_infer.export.codecs.from_checkpoint import export_half, is_codec, verify_half
+from pixelsnail_infer.export.codecs.from_checkpoint import export_half, kind_at, verify_half
+from pixelsnail_infer.export.denoisers.from_checkpoint import export_from_checkpoint, verify_again
 from pixelsnail_infer.export.exported import Exported
 from pixelsnail_infer.export.exporting import export_model
 from pixelsnail_infer.export.proofs.bits import drawn_images, measured_bits
 from pixelsnail_infer.export.proofs.reference import Reference
 from pixelsnail_infer.export.proofs.verify import Check, verify_files
+from pixelsnail_infer.export.proofs.verify_waves import verify_wave_files
 from pixelsnail_infer.export.source.arguments import with_options
-from pixelsnail_infer.export.source.option_scope import refuse_idle_measures, refuse_idle_options
+from pixelsnail_infer.export.source.option_scope import refuse_idle_measures, refuse_idle_options, refuse_row_form
 from pixelsnail_infer.export.source.options import CODECS, ExportOptions, SourceOptions
 from pixelsnail_infer.export.source.source_model import (
     SourceModel,
@@ -44,7 +47,7 @@ def _silent(line: str) -> None:
 
 @with_options(ExportOptions)
 def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, found: Hear = _silent, **options: Any
-                      ) -> Exported[Manifest | CodecManifest]:
+                      ) -> Exported[Manifest | CodecManifest | DenoiserManifest]:
     """Export the model in the checkpoint `path`, as the command `export-model` does, and verify it.
 
     The model is recognised from the checkpoint's tensors, or it is a `model` of your own. `output`, whose name ends in
@@ -70,10 +73,13 @@ def export_checkpoint(path: FilePath, output: FilePath, *, say: Hear = _silent, 
     checkpoint = load_checkpoint(path, options=asked)
     refuse_idle_options(asked, path, checkpoint)
     if checkpoint.family in CODECS:
+        refuse_row_form(asked, checkpoint.family)
         if asked.format == BOTH:
             raise PixelsnailError("decoders and encoders are written in one format at a time: leave out --format both, "
                                   "or export twice.")
         return export_half(checkpoint, output, asked, say, found)
+    if checkpoint.family == DENOISER:
+        return export_from_checkpoint(checkpoint, output, asked, say, found)
     return _export(recognised_model(checkpoint, asked.round), output, asked, say, found)
 
 
@@ -103,8 +109,9 @@ def _export(source: SourceModel, output: FilePath, options: ExportOptions, say: 
     return export_model(
         source.module, os.fsdecode(output), distribution=source.distribution, shape=source.shape,
         conditions=source.conditions, family=source.family, config=source.config, checkpoint_sha256=source.sha256,
-        notes=source.findings, plan=options.plan, format=options.format, codes=options.codes,
-        calibrate=options.calibrate, max_bpd_change=options.max_bpd_change, say=say)
+        notes=source.findings, plan=options.plan, format=options.format, schedule=options.schedule,
+        codes=options.codes, calibrate=options.calibrate, max_bpd_change=options.max_bpd_change,
+        row_form=options.row_form, say=say)
 
 
 @with_options(SourceOptions)
@@ -119,19 +126,24 @@ def verify_export(exported: FilePath, checkpoint: FilePath, *, device: str = "cp
     `export_checkpoint` raises for a checkpoint and options.
     """
     asked, name = read_options(SourceOptions, options, "verify_export"), os.fsdecode(exported)
-    if is_codec(name):
+    kind = kind_at(name)
+    if kind == DENOISER:
+        return verify_again(name, checkpoint, asked, say, device=device, backend=backend)
+    if kind in CODEC_KINDS:
         return verify_half(name, checkpoint, asked, say, device=device, backend=backend)
-    with load(name, device=device, backend=backend) as sampler:
+    where = {"device": device, "backend": backend}
+    with load(name, device=device, backend=backend, schedule="raster") as sampler:
         if asked.model is not None:
             with own_model(checkpoint, as_exported(asked, sampler.manifest, name)) as source:
-                return _verify(sampler, name, source, checkpoint, say)
+                return _verify(sampler, name, source, checkpoint, say, where)
         loaded = load_checkpoint(checkpoint, options=asked)
         refuse_idle_options(asked, checkpoint, loaded)
         rounded = sampler.manifest.distribution.round or False
-        return _verify(sampler, name, recognised_model(loaded, rounded), checkpoint, say)
+        return _verify(sampler, name, recognised_model(loaded, rounded), checkpoint, say, where)
 
 
-def _verify(sampler: Sampler, name: str, source: SourceModel, checkpoint: FilePath, say: Hear) -> tuple[Check, ...]:
+def _verify(sampler: Sampler, name: str, source: SourceModel, checkpoint: FilePath, say: Hear, where: dict[str, str]
+            ) -> tuple[Check, ...]:
     manifest = sampler.manifest
     if source.sha256 != manifest.checkpoint.sha256:
         raise VerificationError(
@@ -139,6 +151,9 @@ def _verify(sampler: Sampler, name: str, source: SourceModel, checkpoint: FilePa
             f"{os.fsdecode(checkpoint)} has {source.sha256[:12]}…).")
     reference = Reference(source.module, None, manifest.shape, distribution_of(manifest), source.conditions)
     checks = verify_files(sampler, reference, say)
+    if sampler.has_waves:
+        with load(name, device=where["device"], backend=where["backend"], schedule="wavefront") as waves:
+            checks += verify_wave_files(waves, reference, say)
     if (bits := manifest.bits_per_dim) is not None:
         checks.append(measured_bits(sampler, reference, drawn_images(sampler, reference), bits.limit, say)[0])
     return tuple(checks)

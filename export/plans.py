@@ -5,7 +5,8 @@ from __future__ import annotations
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.plan import DEFAULT_PLAN, HALF_PLANS, INT8_PLAN, Plan, require
 
-__all__ = ["CODEC_PLANS", "PRIOR_PLANS", "TEST_PLAN", "check_codec_plan", "check_graph_plan", "check_prior_plan"]
+__all__ = ["CODEC_PLANS", "PRIOR_PLANS", "TEST_PLAN", "check_codec_plan", "check_denoiser_plan", "check_graph_plan",
+           "check_prior_plan"]
 
 PRIOR_PLANS = (DEFAULT_PLAN, *HALF_PLANS, INT8_PLAN)
 IDLE = "PyTorch would compute them in float32 and gain nothing"
@@ -33,3 +34,8 @@ def check_graph_plan(plan: Plan) -> None:
 def check_codec_plan(plan: Plan) -> None:
     """Raise `ModelError` for a plan in which no decoder or encoder can be exported."""
     require(plan, CODEC_PLANS, "the export of decoders and encoders", ModelError, ADVICE)
+
+
+def check_denoiser_plan(plan: Plan) -> None:
+    """Raise `ModelError` for a plan in which no denoiser can be exported."""
+    require(plan, (DEFAULT_PLAN,), "the export of denoisers", ModelError, ADVICE)

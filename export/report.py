@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pixelsnail_infer.codec import CodecManifest
+from pixelsnail_infer.denoiser import DenoiserManifest
 from pixelsnail_infer.export.exported import Exported
 from pixelsnail_infer.export.proofs.verify import Check
 from pixelsnail_infer.manifest import Manifest
@@ -13,7 +14,7 @@ from pixelsnail_infer.manifest import Manifest
 __all__ = ["checks_table", "report"]
 
 
-def report(result: Exported[Manifest | CodecManifest]) -> str:
+def report(result: Exported[Manifest | CodecManifest | DenoiserManifest]) -> str:
     """The whole of what was written and proven."""
     manifest = result.manifest
     numbers = stages_table(manifest) if isinstance(manifest, Manifest) else \

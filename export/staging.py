@@ -26,7 +26,7 @@ UNEXPLAINED = ("The analysis of its operations does not show why. Does it keep s
 
 
 def staged(module: torch.nn.Module, call: Forward, reference: Reference, say: Callable[[str], None],
-           plan: Plan = DEFAULT_PLAN) -> tuple[Compiled, list[Check]]:
+           plan: Plan = DEFAULT_PLAN, wave: bool = False) -> tuple[Compiled, list[Check]]:
     """Probe `reference`, compile `module`, and hold what the one says of a leak against what the other says.
 
     Raises `NotCausalError` with the pair of positions and the operation, as far as they can be found; `ModelError` for
@@ -40,7 +40,7 @@ def staged(module: torch.nn.Module, call: Forward, reference: Reference, say: Ca
         reason = f"the model is not causal: {leak}" if leak else None
     say("tracing and staging")
     try:
-        compiled = _compiled(module, call, reference, plan)
+        compiled = _compiled(module, call, reference, plan, wave)
     except NotCausalError as error:
         leak = leak or find_pair(reference)
         shown = str(leak) if leak else "no pixel that was changed shows it, but it is one"
@@ -59,7 +59,7 @@ def staged(module: torch.nn.Module, call: Forward, reference: Reference, say: Ca
     return compiled, [check]
 
 
-def _compiled(module: torch.nn.Module, call: Forward, reference: Reference, plan: Plan) -> Compiled:
+def _compiled(module: torch.nn.Module, call: Forward, reference: Reference, plan: Plan, wave: bool) -> Compiled:
     law, shape, specs = reference.distribution, reference.shape, reference.conditions
     pixels = InputSpec("pixels", (*law.pixel_shape, *shape), torch.float32) if law.pixel_shape else \
         InputSpec("pixels", shape, torch.int64, law.parameters)
@@ -68,7 +68,7 @@ def _compiled(module: torch.nn.Module, call: Forward, reference: Reference, plan
     def forward(traced: Any, x: torch.Tensor, *given: torch.Tensor) -> torch.Tensor:
         return _recorded(call, traced, x, dict(zip(names, given, strict=True)))
 
-    return compile_model(module, forward, (pixels, *(_input(spec) for spec in specs)), shape, law, plan)
+    return compile_model(module, forward, (pixels, *(_input(spec) for spec in specs)), shape, law, plan, wave)
 
 
 def _recorded(call: Forward, module: Any, pixels: torch.Tensor, conditions: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The command `pixelsnail-infer`: sample, generate, score, info, bench, build, verify, doctor.
+"""The command `pixelsnail-infer`: sample, generate, score, bulk, serve, info, bench, build, verify, doctor.
 
 Exit codes: 0 done, 1 bad input or result, 2 usage, 130 interrupted."""
 
@@ -20,6 +20,8 @@ Sample, score and inspect models that `export-model` wrote.
   pixelsnail-infer generate top.onnx bottom.onnx decoder.onnx -o grid.png
                                                            draw images through several models
   pixelsnail-infer score out.onnx codes.npy                bits per dimension
+  pixelsnail-infer serve out.onnx                          answer requests over HTTP, with a page to try it
+  pixelsnail-infer bulk out.onnx --n 1000000 -o out/       very many images, into files
   pixelsnail-infer info out.onnx                           what is in it
   pixelsnail-infer build out.onnx                          TensorRT engines, for --backend tensorrt
   pixelsnail-infer bench out.onnx                          how fast it runs here, and how fast it could

@@ -50,3 +50,24 @@ class EngineError(BackendError):
 
 class RequestError(PixelsnailError, ValueError):
     """An argument of a call is out of range or of a wrong shape or dtype."""
+
+
+class QueueFull(PixelsnailError):
+    """An `Engine` takes no more requests for now: `limit` says which limit is reached, and `wait` is an estimate of the
+    seconds until what waits has been started, or None before anything was drawn."""
+
+    def __init__(self, message: str, limit: str, wait: float | None) -> None:
+        super().__init__(message)
+        self.limit, self.wait = limit, wait
+
+
+class DeadlineExpired(PixelsnailError):
+    """A request to an `Engine` was not finished within its deadline; it is given up."""
+
+
+class RequestCancelled(PixelsnailError):
+    """A request to an `Engine` was cancelled by its caller."""
+
+
+class EngineClosed(RequestError):
+    """An `Engine` is closed, or closes: it takes no more requests, or gave this one up."""

@@ -15,14 +15,15 @@ from pixelsnail_infer.checks import EXPORT_AGAIN, MOST_BYTES, MOST_LEVELS, among
 from pixelsnail_infer.document import read_document, write_document
 from pixelsnail_infer.errors import ManifestError
 from pixelsnail_infer.messages import shown
-from pixelsnail_infer.parts import PART_KEY, PARTS, ArchiveSpec, FileSpec, sibling_path
+from pixelsnail_infer.parts import PART_KEY, PARTS, SIBLINGS, ArchiveSpec, FileSpec, sibling_path
 from pixelsnail_infer.plan import KNOWN, Plan
 from pixelsnail_infer.tensors import ITEM_BYTES, PrologueSpec, RowResultSpec, StateSpec
+from pixelsnail_infer.wave import WaveSpec
 
 __all__ = [
     "FORMAT_VERSION", "ITEM_BYTES", "METADATA_KEY", "PARTS", "PART_KEY", "ArchiveSpec", "BitsSpec", "CheckpointSpec",
     "ConditionSpec", "DistributionSpec", "FileSpec", "Manifest", "ModelSpec", "NoiseSpec", "ParameterSpec", "PixelSpec",
-    "PrologueSpec", "RowResultSpec", "StateSpec", "sibling_path",
+    "PrologueSpec", "RowResultSpec", "SIBLINGS", "StateSpec", "WaveSpec", "sibling_path",
 ]  # fmt: skip
 
 FORMAT_VERSION = 1
@@ -161,6 +162,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     archive: ArchiveSpec | None = None
     bits_per_dim: BitsSpec | None = None
+    wave: WaveSpec | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -174,7 +176,11 @@ class Manifest:
         if self.noise.width != width:
             raise ManifestError(f"noise.width is {self.noise.width}, expected {what}, {width}; {EXPORT_AGAIN}.")
         for part in self.files:
-            among(part, PARTS, "files")
+            among(part, SIBLINGS, "files")
+        for state in self.states:
+            among(state.writer, ("step", "row"), f"{state.name}: writer")
+        if {*SIBLINGS[len(PARTS):]} & {*self.parts} != {*(self.wave.parts if self.wave else ())}:
+            raise ManifestError(f"files holds other wave graphs than 'wave' describes; {EXPORT_AGAIN}.")
         for part in ("row", "prologue") if self.conditions else ("row",):
             if part not in self.parts:
                 raise ManifestError(f"files lacks {part!r}, which this model needs; {EXPORT_AGAIN}.")
@@ -198,7 +204,7 @@ class Manifest:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What there is beside the step: of `PARTS`."""
+        """What there is beside the step: of `SIBLINGS`."""
         return tuple(self.files) if self.archive is None else self.archive.parts
 
     @property

@@ -15,8 +15,17 @@ and then one standard logistic for each channel, so that number `j·(n_mix + cha
     v = 1e-5 + (1 - 2e-5)·u             the original's uniforms, which end at 1e-5 and 1 - 1e-5
     l = log(v) - log(1 - v)             float64, then cast to float32; at most 11.5 in size
 
-An image's noise therefore depends on its key and the row only, not on its neighbours, its slot or the batch. (52 bits,
-not 53: with 53 the largest value plus a half rounds up to 1.)
+A denoiser takes standard normal numbers, in pairs (Box and Muller, 1958), from a stream for each image, use and step of
+the whole diffusion, so that the noise of a step is the same whichever other steps are taken:
+
+    counter = (0, 0, use, step)        use 1: drawing, the noise that the step adds; step T, the number of steps, is
+                                       the noise that drawing starts from. use 2: what is added to an image to score it
+    z[2j], z[2j+1] = sqrt(-2·log(u[2j])) · (cos, sin)(2π·u[2j+1])      float64, then cast to float32
+
+and number `(c·H + i)·W + j` belongs to channel c of pixel (i, j).
+
+An image's noise therefore depends on its key and the row, or the step, only, not on its neighbours, its slot or the
+batch. (52 bits, not 53: with 53 the largest value plus a half rounds up to 1.)
 
 Nothing here keeps state; every function may be called from any thread.
 """
@@ -33,6 +42,8 @@ from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.messages import shown
 
 NOISE_VERSION = 1
+DRAWING, SCORING = 1, 2
+"""What normal numbers are used for."""
 _LIMIT = 1 << 64
 _MARGIN = 1e-5  # of the uniforms of logistics
 
@@ -41,16 +52,16 @@ def image_keys(seed: int | Sequence[int] | NDArray[np.integer], n: int) -> NDArr
     """Philox keys, uint64 [n, 2], of the n images of a call.
 
     An integer `seed` s gives image k the key (s, k); a sequence of n seeds gives image k the key (seed[k], 0). So
-    image 0 of `seed=s` is the image of `seed=[s]`. Raises `RequestError` for a seed outside 0 … 2^64 - 1 or a wrong
-    count.
+    image 0 of `seed=s` is the image of `seed=[s]`. An array uint64 [n, 2] holds the keys themselves, as `numbered_keys`
+    makes them. Raises `RequestError` for a seed outside 0 … 2^64 - 1 or a wrong count.
     """
+    if isinstance(seed, np.ndarray) and seed.shape == (n, 2) and seed.dtype == np.uint64:
+        return seed.astype(np.uint64)
     keys = np.zeros((n, 2), np.uint64)
     if isinstance(seed, (str, bytes)) or not (np.ndim(seed) == 0 or isinstance(seed, (Sequence, np.ndarray))):
         raise RequestError(f"seed is {shown(seed)}, expected an integer or a sequence of {n} integers.")
     if np.ndim(seed) == 0:
-        keys[:, 0] = _seed(seed)
-        keys[:, 1] = np.arange(n, dtype=np.uint64)
-        return keys
+        return numbered_keys(seed, 0, n)  # type: ignore[arg-type]
     seeds = list(seed)  # type: ignore[arg-type]
     if len(seeds) != n:
         raise RequestError(f"seed has {len(seeds)} entries for {n} images; give one integer, or one per image.")
@@ -58,9 +69,21 @@ def image_keys(seed: int | Sequence[int] | NDArray[np.integer], n: int) -> NDArr
     return keys
 
 
-def uniform_row(key: NDArray[np.uint64], row: int, count: int) -> NDArray[np.float64]:
-    """The first `count` uniforms, float64 [count] strictly inside (0, 1), of one image's stream for one row."""
-    counter = np.array([0, 0, 0, row], np.uint64)
+def numbered_keys(seed: int, first: int, n: int) -> NDArray[np.uint64]:
+    """The keys, uint64 [n, 2], of images first … first + n - 1 of an integer seed, whose image k has the key (seed, k).
+
+    As the `seed` of a call they draw those images alone. Raises `RequestError` for a seed outside 0 … 2^64 - 1.
+    """
+    keys = np.empty((n, 2), np.uint64)
+    keys[:, 0] = _seed(seed)
+    keys[:, 1] = np.arange(first, first + n, dtype=np.uint64)
+    return keys
+
+
+def uniform_row(key: NDArray[np.uint64], row: int, count: int, use: int = 0) -> NDArray[np.float64]:
+    """The first `count` uniforms, float64 [count] strictly inside (0, 1), of one image's stream for one row (of another
+    `use`: one step)."""
+    counter = np.array([0, 0, use, row], np.uint64)
     raw = np.random.Philox(key=key, counter=counter).random_raw(count)
     return ((np.asarray(raw, np.uint64) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
@@ -99,6 +122,22 @@ def mixture_row(
         inner = _MARGIN + (1 - 2 * _MARGIN) * values[:, n_mix:]
         noise[slot, :, :n_mix] = _gumbel(values[:, :n_mix])
         noise[slot, :, n_mix:] = np.log(inner) - np.log(1 - inner)
+    return noise
+
+
+def normal_image(
+    key: NDArray[np.uint64], use: int, step: int, shape: tuple[int, ...], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Standard normal noise, float32 `shape` [C, H, W], of one image's stream for a step of a diffusion.
+
+    With `out` (float32, that shape) the noise is written there and `out` is returned.
+    """
+    noise = np.empty(shape, np.float32) if out is None else out
+    pairs = (noise.size + 1) // 2
+    uniforms = uniform_row(key, step, 2 * pairs, use).reshape(pairs, 2)
+    sizes, angles = np.sqrt(-2.0 * np.log(uniforms[:, 0])), 2.0 * np.pi * uniforms[:, 1]
+    both = np.stack([sizes * np.cos(angles), sizes * np.sin(angles)], axis=1)  # [pairs, 2]
+    noise[...] = both.reshape(-1)[: noise.size].reshape(shape)
     return noise
 
 

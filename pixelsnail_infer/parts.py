@@ -7,15 +7,19 @@ from pathlib import Path
 
 from pixelsnail_infer.checks import MOST_BYTES, among, at_least, sha256
 
-__all__ = ["PARTS", "PART_KEY", "ArchiveSpec", "FileSpec", "sibling_path"]
+__all__ = ["DENOISER_PARTS", "PARTS", "PART_KEY", "SIBLINGS", "ArchiveSpec", "FileSpec", "sibling_path"]
 
 PART_KEY = "pixelsnail_infer.part"
 PARTS = ("row", "prologue", "score", "filtered")
+SIBLINGS = (*PARTS, "wave", "ahead")
+"""Every part that may lie in a file of its own."""
+DENOISER_PARTS = ("times",)
 
 
 def sibling_path(step_path: str | Path, part: str) -> Path:
-    """Path of a part beside its step file: `a/b.onnx`, `row` → `a/b.row.onnx`. `part` is one of `PARTS`."""
-    among(part, PARTS, "part of a model")
+    """Path of a part beside its step file: `a/b.onnx`, `row` → `a/b.row.onnx`. `part` is one of `SIBLINGS`, or a
+    denoiser's."""
+    among(part, (*SIBLINGS, *DENOISER_PARTS), "part of a model")
     path = Path(step_path)
     return path.with_name(f"{path.stem}.{part}.onnx")
 
@@ -47,6 +51,6 @@ class ArchiveSpec:
     def __post_init__(self) -> None:
         among(self.format, ("torchscript",), "archive.format")
         for part in self.parts:
-            among(part, PARTS, "archive.parts")
+            among(part, (*PARTS, *DENOISER_PARTS), "archive.parts")
         sha256(self.sha256, "archive.sha256")
         at_least(self.bytes, 1, "archive.bytes", MOST_BYTES)

@@ -45,7 +45,7 @@ class StateSpec:
         prefix(self.name, "state.")
         among(self.dtype, tuple(ITEM_BYTES), f"{self.name}: dtype")
         among(self.role, ("pixels", "canvas", "keys", "values", "row"), f"{self.name}: role")
-        among(self.writer, ("step", "row"), f"{self.name}: writer")
+        among(self.writer, ("step", "row", "wave"), f"{self.name}: writer")
         sizes(self.shape, 3, f"{self.name}: shape")
         if not abs(self.initial) <= _LARGEST[self.dtype] or (self.dtype == "int64" and self.initial % 1):
             what = f"{self.name}: initial {shown(self.initial)} is no finite {self.dtype}"

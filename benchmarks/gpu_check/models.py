@@ -49,7 +49,8 @@ class Case:
     def compiled(self, precision: str = "float32") -> Compiled:
         """The staged program."""
         source = self.source
-        return _compiled(source.module.cpu(), Forward(None), source, Plan(precision=precision))  # type: ignore[arg-type]
+        plan = Plan(precision=precision)
+        return _compiled(source.module.cpu(), Forward(None), source, plan, wave=False)  # type: ignore[arg-type]
 
     def export(self, format: str, precision: str = "float32", compiled: Compiled | None = None) -> Path:
         """The files of an export, of a program that is `compiled` already or not, written when they are first asked

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
+from pixelsnail_infer.export.analysis.growth import growing
 from pixelsnail_infer.export.analysis.stack import Stacks, find_stacks
 from pixelsnail_infer.export.analysis.stages import Program, Stage
 from pixelsnail_infer.export.analysis.states import Kept
-from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.fields import Edge, Node
 
 __all__ = ["Cache", "Canvas", "Layout", "lay_out"]
 
@@ -43,10 +44,17 @@ class Canvas:
     def shape(self) -> tuple[int, int, int]:
         return len(self.members), self.rows * self.stride, self.channels
 
+    @property
+    def axes(self) -> tuple[int | str, ...]:
+        """The shape as graphs have it."""
+        return self.shape
+
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """All positions of one value `[B, heads, P, d]`, or the maxima of its blocks. Inclusive: read after the write."""
+    """All positions of one value `[B, heads, P, d]`, or the maxima of its blocks. Inclusive: read after the write.
+
+    One that `grows` may be as short as the rows that were begun."""
 
     name: str
     member: Node
@@ -55,6 +63,7 @@ class Cache:
     inclusive: bool
     writer: str
     pool: tuple[int, int] | None = None
+    grows: bool = False
 
     @property
     def members(self) -> tuple[Node, ...]:
@@ -66,27 +75,36 @@ class Cache:
         channels = self.member.channels
         return math.prod(channels[:-1]), self.positions, channels[-1] if channels else 1
 
+    @property
+    def axes(self) -> tuple[int | str, ...]:
+        """The shape as graphs have it that take the cache; the name of an axis that grows tells its full length."""
+        heads, positions, width = self.shape
+        return heads, f"K{positions}" if self.grows else positions, width
+
 
 @dataclass(slots=True)
 class Layout:
-    """All states. `place[node]` is its canvas and member number."""
+    """All states. `place[node]` is its canvas and member number; `growing` has the nodes over keys of caches that grow,
+    each with an edge by which such a cache is read."""
 
     canvases: list[Canvas]
     caches: list[Cache]
     place: dict[Node, tuple[Canvas, int]]
     cache: dict[Node, Cache]
     stacks: Stacks
+    growing: dict[Node, Edge]
 
 
-def lay_out(program: Program, kept: dict[Node, Kept]) -> Layout:
-    """Assign every kept value its place."""
+def lay_out(program: Program, kept: dict[Node, Kept], stacks: Stacks | None = None) -> Layout:
+    """Assign every kept value its place; `stacks` are those of the step unless others are given."""
     groups: dict[tuple[int, float, str], list[Node]] = {}
     for node, entry in kept.items():
         if entry.canvas:
             writer = "row" if program.stage[node] <= Stage.ROW else "step"
             key = (math.prod(node.channels), _border(program, node), writer)
             groups.setdefault(key, []).append(node)
-    layout = Layout([], [], {}, {}, find_stacks(program))
+    layout = Layout([], [], {}, {}, find_stacks(program) if stacks is None else stacks, growing(program))
+    grown = {edge.source for node in layout.growing for edge in node.inputs if edge.keys}
     for members in groups.values():
         _gather_stacks(members, layout.stacks)
     for (channels, border, writer), members in groups.items():
@@ -102,7 +120,7 @@ def lay_out(program: Program, kept: dict[Node, Kept]) -> Layout:
             writer = "row" if program.stage[node] <= Stage.ROW else "step"
             positions = math.prod(program.shape) // math.prod(entry.pool or (1, 1))
             cache = Cache(f"state.{entry.cache}.{len(layout.caches)}", node, positions, entry.cache, entry.inclusive,
-                          writer, entry.pool)
+                          writer, entry.pool, node in grown)
             layout.caches.append(cache)
             layout.cache[node] = cache
     return layout

@@ -32,11 +32,12 @@ class Stacks:
     rows: list[list[Node]] = field(default_factory=list)
 
 
-def find_stacks(program: Program) -> Stacks:
-    """Group the step's nodes: first products that read only the past of this row, then what is done to all of them."""
+def find_stacks(program: Program, biased: bool = False) -> Stacks:
+    """Group the step's nodes: first products that read only the past, `biased` ones too if so asked, then what is done
+    to all of them."""
     result = Stacks()
     before = program.of(Stage.BEFORE)
-    for members in _groups((_seed_key(program, n), n) for n in before):
+    for members in _groups((_seed_key(program, n, biased), n) for n in before):
         _register(result, Stack(members))
     claimed: set[Node] = set()
     grown = True
@@ -65,9 +66,11 @@ def _groups(keyed: Iterable[tuple[object, Node]]) -> list[list[Node]]:
     return [members for members in found.values() if len(members) > 1]
 
 
-def _seed_key(program: Program, node: Node) -> object:
+def _seed_key(program: Program, node: Node, biased: bool) -> object:
     """What products have in common that may be stacked."""
-    if node.op != "linear" or node.frame is None or node.attrs["bias"] is not None or node in program.guard:
+    if node.op != "linear" or node.frame is None or node in program.guard:
+        return None
+    if node.attrs["bias"] is not None and not biased:
         return None
     source = node.inputs[0].source
     offsets = tuple(reads(node, node.inputs[0]))

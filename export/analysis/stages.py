@@ -61,8 +61,8 @@ class Program:
         return [node for node in self.order if self.stage[node] in stages]
 
 
-def stage_program(network: Canonical) -> Program:
-    """Analyse availability and split the network into stages.
+def stage_program(network: Canonical, split: bool = True) -> Program:
+    """Analyse availability and give every value its stage; `split` also splits the products that two stages share.
 
     Raises `NotCausalError` for leaks and `UnsupportedOpError` where a value would have to be computed ahead of time.
     """
@@ -81,7 +81,7 @@ def stage_program(network: Canonical) -> Program:
     for node in order:
         if node.op in ("linear", "lookup") and node.frame is not None and node.pixel:
             _normalise(node)
-            if program.stage[node] > Stage.ROW:
+            if split and program.stage[node] > Stage.ROW:
                 _split(program, node)
     program.refresh()
     _check(program)

@@ -7,6 +7,7 @@ Works in blocks of query rows; a whole matrix at 4,096 positions would not fit.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.evaluation.torch_ops import MAPS
 from pixelsnail_infer.export.fields import Node, Offset, key_ends
 
-__all__ = ["Support", "attention_nodes", "support"]
+__all__ = ["FILL", "Block", "Entries", "Support", "attention_nodes", "blocks", "support"]
 
 FILL = -5e3  # a constant at most this, added or filled in before a softmax, masks
 BLOCK = 1 << 20  # entries of one block of query rows
@@ -32,7 +33,9 @@ class Support:
 
 
 @dataclass(slots=True)
-class _Abstract:
+class Entries:
+    """Scores or weights of a block of queries, known or not."""
+
     live: torch.Tensor  # bool [q, *channels, keys or 1]
     value: torch.Tensor  # valid where not live
     latest: torch.Tensor  # int64: latest key a live entry depends on, -1 for none
@@ -55,10 +58,8 @@ def support(mix: Node, scores: set[Node], shape: tuple[int, int]) -> Support:
     depends = torch.full((positions,), -1, dtype=torch.int64)
     constant_row = None
     ends = key_ends(mix.inputs[1], shape) if mix.inputs[1].source.pixel else torch.arange(keys)
-    step = max(1, BLOCK // keys)
-    for start in range(0, positions, step):
-        rows = slice(start, min(start + step, positions))
-        block = _Block(scores, rows, keys).of(weights)
+    for rows in blocks(positions, keys):
+        block = Block(scores, rows, keys).of(weights)
         live, nonzero = _per_key(block.live, keys), _per_key(block.live | ~(block.value == 0), keys)
         used[rows] = nonzero
         latest = torch.where(block.live, block.latest, -1)
@@ -66,9 +67,15 @@ def support(mix: Node, scores: set[Node], shape: tuple[int, int]) -> Support:
         future = ends[None] > torch.arange(rows.start, rows.stop)[:, None]
         bad = (nonzero & ~live & future).any(1)
         if constant_row is None and weights in scores and bool(bad.any()):
-            constant_row = start + int(bad.nonzero()[0])
+            constant_row = rows.start + int(bad.nonzero()[0])
     last = torch.where(used, torch.arange(keys)[None], -1).amax(1)
     return Support(_lag(last, ends, shape), _lag(depends, ends, shape), used, constant_row)
+
+
+def blocks(positions: int, keys: int) -> Iterator[slice]:
+    """The queries, so many at a time that a block of their entries is not too large."""
+    step = max(1, BLOCK // keys)
+    return (slice(start, min(start + step, positions)) for start in range(0, positions, step))
 
 
 def _per_key(mask: torch.Tensor, keys: int) -> torch.Tensor:
@@ -89,46 +96,54 @@ def _lag(latest: torch.Tensor, ends: torch.Tensor, shape: tuple[int, int]) -> Of
     return top, int(dx[dy == top].max())
 
 
-class _Block:
+class Block:
     """Abstract values of the nodes above one weighted sum, for one block of query rows."""
 
     def __init__(self, scores: set[Node], rows: slice, keys: int) -> None:
         self.scores, self.rows, self.keys = scores, rows, keys
-        self.known: dict[Node, _Abstract] = {}
+        self.known: dict[Node, Entries] = {}
 
-    def of(self, node: Node) -> _Abstract:
+    def of(self, node: Node) -> Entries:
         if node not in self.known:
             self.known[node] = self._compute(node)
         return self.known[node]
 
-    def _compute(self, node: Node) -> _Abstract:
+    def softmax(self, x: Entries) -> Entries:
+        """Over the keys."""
+        return _softmax(x)
+
+    def reduce(self, fn: str, x: Entries) -> Entries:
+        """Over the keys, of which one entry is left."""
+        return _reduce(fn, x)
+
+    def _compute(self, node: Node) -> Entries:
         count = self.rows.stop - self.rows.start
         ones = (1,) * len(node.channels)
         if node.op == "const":
             value = node.attrs["value"]
             value = value.flatten(0, 1)[self.rows] if node.frame else value[None].expand(count, *value.shape)
             value = value if node.keys else value[..., None]
-            return _Abstract(torch.zeros_like(value, dtype=torch.bool), value,
+            return Entries(torch.zeros_like(value, dtype=torch.bool), value,
                              torch.full(value.shape, -1, dtype=torch.int64))
         if node.op == "key_dot":
             latest = torch.arange(self.keys).expand(count, *ones, self.keys)
-            return _Abstract(torch.ones_like(latest, dtype=torch.bool), torch.zeros(latest.shape), latest)
+            return Entries(torch.ones_like(latest, dtype=torch.bool), torch.zeros(latest.shape), latest)
         if node not in self.scores:
             live = torch.ones(count, *ones, 1, dtype=torch.bool)
-            return _Abstract(live, torch.zeros(live.shape), torch.full(live.shape, -1, dtype=torch.int64))
+            return Entries(live, torch.zeros(live.shape), torch.full(live.shape, -1, dtype=torch.int64))
         inputs = [self.of(edge.source) for edge in node.inputs]
         if node.op == "map":
             return _map(node, inputs)
         if node.op == "key_softmax":
-            return _softmax(inputs[0])
+            return self.softmax(inputs[0])
         if node.op == "key_reduce":
-            return _reduce(node.attrs["fn"], inputs[0])
+            return self.reduce(node.attrs["fn"], inputs[0])
         if node.op in ("reshape", "permute"):
             return _collapse(inputs[0], len(node.channels))
         raise UnsupportedOpError(f"{node.where} ({node.op}) on attention weights is not understood.")
 
 
-def _collapse(x: _Abstract, rank: int) -> _Abstract:
+def _collapse(x: Entries, rank: int) -> Entries:
     """All channels taken together (conservative), for a new channel rank."""
     n, k = x.live.shape[0], x.live.shape[-1]
     live, latest = x.live.reshape(n, -1, k).any(1), x.latest.reshape(n, -1, k).amax(1)
@@ -136,10 +151,10 @@ def _collapse(x: _Abstract, rank: int) -> _Abstract:
     value = flat[:, 0]
     live = live | ~(flat == value[:, None]).all(1) & ~(flat != flat).all(1)
     shape = (n, *(1,) * rank, k)
-    return _Abstract(live.reshape(shape), value.reshape(shape), latest.reshape(shape))
+    return Entries(live.reshape(shape), value.reshape(shape), latest.reshape(shape))
 
 
-def _map(node: Node, inputs: list[_Abstract]) -> _Abstract:
+def _map(node: Node, inputs: list[Entries]) -> Entries:
     fn, params = node.attrs["fn"], node.attrs.get("params", {})
     live, latest = inputs[0].live, inputs[0].latest
     for other in inputs[1:]:
@@ -160,22 +175,22 @@ def _map(node: Node, inputs: list[_Abstract]) -> _Abstract:
     elif fn == "isnan":
         value, live = torch.where(live, torch.zeros_like(value), value), torch.zeros_like(live)
     live, value, latest = torch.broadcast_tensors(live, value, latest)
-    return _Abstract(live, value, torch.where(live, latest, -1))
+    return Entries(live, value, torch.where(live, latest, -1))
 
 
-def _softmax(x: _Abstract) -> _Abstract:
+def _softmax(x: Entries) -> Entries:
     some = x.live.any(-1, keepdim=True)
     masked = ~x.live & (x.value <= FILL)
     live = some & ~masked
     value = torch.where(some, torch.zeros_like(x.value), torch.softmax(x.value, -1))
     latest = torch.where(x.live, x.latest, -1).amax(-1, keepdim=True).expand_as(live)
-    return _Abstract(live, value, torch.where(live, latest, -1))
+    return Entries(live, value, torch.where(live, latest, -1))
 
 
-def _reduce(fn: str, x: _Abstract) -> _Abstract:
+def _reduce(fn: str, x: Entries) -> Entries:
     live = x.live.any(-1, keepdim=True)
     count = x.value.amax(-1, keepdim=True) if fn == "max" else x.value.sum(-1, keepdim=True)
     if fn == "mean":
         count = count / x.value.shape[-1]
     latest = torch.where(x.live, x.latest, -1).amax(-1, keepdim=True)
-    return _Abstract(live, count, latest)
+    return Entries(live, count, latest)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pixelsnail_infer.checkpoints import LoadedCheckpoint, load_checkpoint
-from pixelsnail_infer.codec import CODEC_KINDS, CodecManifest
+from pixelsnail_infer.codec import CodecManifest
 from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import VerificationError
 from pixelsnail_infer.export.codecs.exporting import export_codec, verify_codec
@@ -21,13 +21,13 @@ from pixelsnail_infer.manifest import METADATA_KEY
 from pixelsnail_infer.runtime.codecs.codec import read_codec
 from pixelsnail_infer.runtime.files.archive_files import read_file
 
-__all__ = ["export_half", "is_codec", "verify_half"]
+__all__ = ["export_half", "kind_at", "verify_half"]
 
 
-def is_codec(path: str) -> bool:
-    """Whether the file is an exported decoder or encoder. Raises `GraphFileError` when it is no whole graph file."""
+def kind_at(path: str) -> str | None:
+    """What kind of model the file says it is an export of. Raises `GraphFileError` when it is no whole graph file."""
     text = read_file(path, "graph").metadata.get(METADATA_KEY)
-    return text is not None and kind_of(text) in CODEC_KINDS
+    return None if text is None else kind_of(text)
 
 
 def export_half(checkpoint: LoadedCheckpoint, output: str | os.PathLike[str], options: ExportOptions,

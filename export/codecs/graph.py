@@ -13,11 +13,11 @@ import torch
 from onnx import TensorProto, helper
 
 from pixelsnail_infer.errors import ModelError
-from pixelsnail_infer.export.codecs.parts import half_of
+from pixelsnail_infer.export.codecs.parts import Half, half_of
 from pixelsnail_infer.export.tracing.fresh import fresh_copy
 from pixelsnail_infer.export.writing.onnx_writer import IR_VERSION, LIMIT, OPSET
 
-__all__ = ["build_graph", "quiet", "weights"]
+__all__ = ["build_graph", "groupwise", "quiet", "weights", "written"]
 
 
 class GroupwiseNorm(torch.nn.Module):
@@ -27,16 +27,16 @@ class GroupwiseNorm(torch.nn.Module):
     def __init__(self, norm: torch.nn.GroupNorm) -> None:
         super().__init__()
         self.groups, self.eps = norm.num_groups, norm.eps
-        ones, zeros = torch.ones(norm.num_channels), torch.zeros(norm.num_channels)
-        self.scale = torch.nn.Buffer((ones if norm.weight is None else norm.weight.detach())[:, None, None])
-        self.shift = torch.nn.Buffer((zeros if norm.bias is None else norm.bias.detach())[:, None, None])
+        affine = norm.weight is not None and norm.bias is not None
+        self.scale = torch.nn.Buffer(norm.weight.detach()[:, None, None]) if affine else None
+        self.shift = torch.nn.Buffer(norm.bias.detach()[:, None, None]) if affine else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[B, C, h, w]` to the same."""
         batch, channels, height, width = x.shape
         groups = x.reshape(batch, self.groups, channels // self.groups * height * width)
         normed = torch.nn.functional.instance_norm(groups, eps=self.eps).reshape(batch, channels, height, width)
-        return normed * self.scale + self.shift
+        return normed if self.scale is None or self.shift is None else normed * self.scale + self.shift
 
 
 def build_graph(module: torch.nn.Module, kind: str) -> onnx.ModelProto:
@@ -44,15 +44,24 @@ def build_graph(module: torch.nn.Module, kind: str) -> onnx.ModelProto:
 
     The module is copied. Raises `ModelError` when PyTorch cannot export it, or its weights fit no single file.
     """
-    copied = fresh_copy(module)
-    for parent in list(copied.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, torch.nn.GroupNorm):
-                setattr(parent, name, GroupwiseNorm(child))
-    half = half_of(copied, kind)  # type: ignore[arg-type]
+    half = half_of(groupwise(fresh_copy(module)), kind)  # type: ignore[arg-type]
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     if size > LIMIT:
         raise ModelError(f"the model has {size / 2**30:.1f} GiB of weights; a file holds at most 2 GiB.")
+    return written(half, kind)
+
+
+def groupwise(module: torch.nn.Module) -> torch.nn.Module:
+    """The module itself, whose group norms are replaced by `GroupwiseNorm`."""
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, torch.nn.GroupNorm):
+                setattr(parent, name, GroupwiseNorm(child))
+    return module
+
+
+def written(half: Half, kind: str) -> onnx.ModelProto:
+    """The graph of a part, which is called `kind` there and in messages. Raises `ModelError`."""
     with quiet():
         try:
             program = torch.onnx.export(

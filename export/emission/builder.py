@@ -175,7 +175,7 @@ class GraphBuilder:
     def split(self, value: Value, sizes: Sequence[int], axis: int) -> tuple[Value, ...]:
         return self._several(v.Split(value, tuple(sizes), axis), *(value.kind for _ in sizes))
 
-    def slice(self, value: Value, start: int, end: int, axis: int) -> Value:
+    def slice(self, value: Value, start: int, end: int | Value, axis: int) -> Value:
         return self._one(v.Slice(value, start, end, axis), value.kind)
 
     def pad(self, value: Value, low: Sequence[int], high: Sequence[int], fill: v.Number | None = None) -> Value:
@@ -197,6 +197,12 @@ class GraphBuilder:
 
     def write(self, state: Value, update: Value, start: Value) -> Value:
         return self._one(v.Write(state, update, start), state.kind)
+
+    def pick(self, value: Value, index: Value) -> Value:
+        return self._one(v.Pick(value, index), value.kind)
+
+    def put(self, state: Value, update: Value, index: Value) -> Value:
+        return self._one(v.Put(state, update, index), state.kind)
 
     def reduce(self, fn: v.ReduceFn, value: Value, axis: int, keep: bool = False) -> Value:
         value = self.widened(value) if fn != "max" else value

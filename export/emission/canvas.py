@@ -19,7 +19,7 @@ def kept_as(g: GraphBuilder, state: Canvas | Cache) -> Kind:
 
 def declare(g: GraphBuilder, state: Canvas | Cache) -> Value:
     """The state as an input of the graph."""
-    return g.input(state.name, kept_as(g, state), ["B", *state.shape])
+    return g.input(state.name, kept_as(g, state), ["B", *state.axes])
 
 
 def row_start(g: GraphBuilder, canvas: Canvas, dy: int = 0) -> Value:

@@ -17,27 +17,28 @@ from pixelsnail_infer.export.emission.mixture import emit_mixture_draw
 __all__ = ["emit_draw"]
 
 
-def emit_draw(g: GraphBuilder, logits: Value, col: Value, width: int, distribution: Distribution, filtered: bool
+def emit_draw(g: GraphBuilder, logits: Value, col: Value | None, width: int, distribution: Distribution, filtered: bool
               ) -> Value:
     """`logits [B, parameters]` to the pixel, int `[B]` or floating-point `[B, C]`; declares noise, temperature, given
-    and use_given."""
+    and use_given: of whole rows, of which `col` is drawn, or without a column, for lanes, of the pixel alone."""
     shape = distribution.pixel_shape
-    noise = g.input("noise", g.wide, ["B", width, distribution.noise_width])
-    temperature = g.unsqueeze(g.input("temperature", g.wide, ["B"]), 1)
+    lead: list[int | str] = ["M"] if col is None else ["B", width]
+    noise = g.input("noise", g.wide, [*lead, distribution.noise_width])
+    temperature = g.unsqueeze(g.input("temperature", g.wide, lead[:1]), 1)
     noise = _column(g, noise, col)
     if isinstance(distribution, LogisticMixture):
         drawn = emit_mixture_draw(g, logits, noise, temperature, distribution)
     else:
         scores = g.add(logits, g.mul(temperature, noise))
         drawn = _filtered(g, logits, scores, temperature, distribution.parameters) if filtered else g.argmax(scores, 1)
-    given = _column(g, g.input("given", drawn.kind, ["B", width, *shape]), col)
-    use = _column(g, g.input("use_given", "bool", ["B", width]), col)
+    given = _column(g, g.input("given", drawn.kind, [*lead, *shape]), col)
+    use = _column(g, g.input("use_given", "bool", lead), col)
     return g.where(g.unsqueeze(use, 1) if shape else use, given, drawn)
 
 
-def _column(g: GraphBuilder, row: Value, col: Value) -> Value:
-    """`[B, W, …]` at the column, `[B, …]`."""
-    return g.squeeze(g.gather(row, col, 1), 1)
+def _column(g: GraphBuilder, row: Value, col: Value | None) -> Value:
+    """`[B, W, …]` at the column, `[B, …]`; without one, what is there already."""
+    return row if col is None else g.squeeze(g.gather(row, col, 1), 1)
 
 
 def _filtered(g: GraphBuilder, logits: Value, scores: Value, temperature: Value, levels: int) -> Value:

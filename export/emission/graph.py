@@ -12,7 +12,7 @@ Kind = Literal["float", "wide", "int", "bool"]
 """Of values: "float" is the precision of the graph, "int" is int64. "wide" is float32, and only in graphs whose
 precision is half of that."""
 Shape = tuple[int | str, ...]
-"""Sizes; "B" is the number of slots, the only one that is not known before a graph runs."""
+"""Sizes. Known only when a graph runs are "B", the number of slots, and "K…", the length of all caches that grow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,17 @@ import torch
 
 from pixelsnail_infer.export.analysis.layout import Cache, Layout
 from pixelsnail_infer.export.analysis.prologue import Prologue
+from pixelsnail_infer.export.analysis.row_forms import PLAIN, RowProduct, tap_groups
 from pixelsnail_infer.export.analysis.stack import Stacks
 from pixelsnail_infer.export.analysis.stages import Program, Stage
 from pixelsnail_infer.export.analysis.widths import is_exact
+from pixelsnail_infer.export.analysis.winograd import Winograd
 from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.caching import CachingScope
 from pixelsnail_infer.export.emission.canvas import blocks, declare, gather, kept_as, row_start, write
 from pixelsnail_infer.export.emission.crossing import crossing, crossing_keys
 from pixelsnail_infer.export.emission.graph import Kind, Value
-from pixelsnail_infer.export.emission.scope import Scope
+from pixelsnail_infer.export.emission.winograd import emit_winograd
 from pixelsnail_infer.export.fields import Edge, Node
 
 __all__ = ["RowScope", "emit_row", "exported", "row_result_as"]
@@ -39,9 +42,9 @@ def row_result_as(g: GraphBuilder, values: list[Node]) -> Kind:
     return g.wide if is_exact(values) else "float"
 
 
-def emit_row(program: Program, layout: Layout, prologue: Prologue, graph: GraphBuilder) -> None:
-    """Fill `graph` with the row graph."""
-    scope = RowScope(program, layout, prologue, graph)
+def emit_row(program: Program, layout: Layout, prologue: Prologue, graph: GraphBuilder, form: str = PLAIN) -> None:
+    """Fill `graph` with the row graph. `form`: of its products, one of `ROW_FORMS`."""
+    scope = RowScope(program, layout, prologue, graph, form)
     scope.emit(program.of(Stage.ROW))
     values = exported(program, layout.stacks)
     parts = [scope.flat(node, row_result_as(graph, values)) for node in values]
@@ -60,14 +63,14 @@ def _size(node: Node) -> int:
     return size
 
 
-class RowScope(Scope):
+class RowScope(CachingScope):
     """A line scope over the columns of one row."""
 
     lead = 2
 
-    def __init__(self, program: Program, layout: Layout, prologue: Prologue, graph: GraphBuilder) -> None:
-        super().__init__(program, graph)
-        self.layout, self.prologue = layout, prologue
+    def __init__(self, program: Program, layout: Layout, prologue: Prologue, graph: GraphBuilder, form: str) -> None:
+        super().__init__(program, layout, prologue, graph)
+        self.form = form
         self.count = program.shape[1]
         self.row = graph.input("row", "int", ["B"])
 
@@ -93,7 +96,7 @@ class RowScope(Scope):
                 g.output(f"{canvas.name}.out", result, ["B", *canvas.shape])
         for cache in self.layout.caches:
             if cache.writer == "row":
-                g.output(f"{cache.name}.out", self._cache_result(cache.member), ["B", *cache.shape])
+                g.output(f"{cache.name}.out", self._cache_result(cache.member), ["B", *cache.axes])
 
     def _cache_result(self, node: Node) -> Value:
         g, cache = self.graph, self.layout.cache[node]
@@ -168,16 +171,17 @@ class RowScope(Scope):
         if node.op == "shift":
             ((dy, dx),) = [(node.inputs[0].dy, node.inputs[0].dx)]
             return g.squeeze(self._patches(node, [(dy, dx)]), 2)
-        taps = node.attrs["taps"]
-        groups = [[o for o in taps if o[0] == 0], [o for o in taps if o[0] < 0]]
-        parts = [self._sum(node, self._patches(node, group), group) for group in groups if group]
+        parts = [self._sum(node, group) for group in tap_groups(node)]
         total = parts[0] if len(parts) == 1 else g.add(*parts)
         bias = node.attrs["bias"]
         return total if bias is None else g.add(total, bias)
 
-    def _sum(self, node: Node, patch: Value, offsets: list[tuple[int, int]]) -> Value:
-        """Taps applied to patches `[B, W, taps, ...]`: `[B, W, out]`."""
-        g, taps = self.graph, node.attrs["taps"]
+    def _sum(self, node: Node, offsets: list[tuple[int, int]]) -> Value:
+        """Taps applied to what they read: `[B, W, out]`."""
+        g, taps, one = self.graph, node.attrs["taps"], RowProduct(node, tuple(offsets), self.count)
+        if (form := one.form(self.form)) is not None:
+            return emit_winograd(g, form, self._tiles(one, form), one.weights(form))
+        patch = self._patches(node, offsets)
         if node.op == "lookup":
             return look_up(g, patch, [taps[o] for o in offsets], 2)
         weight = torch.cat([taps[o].T for o in offsets])  # [taps * in, out]
@@ -202,12 +206,29 @@ class RowScope(Scope):
 
     def _own_patches(self, source: Node, offsets: list[tuple[int, int]]) -> Value:
         """Shifted copies of a row that this graph holds whole."""
-        g, value, border = self.graph, self.value(source), self.program.border.get(source)
-        left, right = max(0, *(-dx for _, dx in offsets)), max(0, *(dx for _, dx in offsets))
-        if left or right:
-            value = g.border(value, left, right, _fill(source, border))
+        g, (value, left) = self.graph, self._own_row(source, [dx for _, dx in offsets])
         parts = [g.unsqueeze(g.slice(value, left + dx, left + dx + self.count, 1), 2) for _, dx in offsets]
         return g.concat(parts, 2)
+
+    def _own_row(self, source: Node, columns: list[int]) -> tuple[Value, int]:
+        """A row that this graph holds whole, with what stands beside it as far as it is read at these `columns`; and
+        how many are left of it."""
+        value, left, right = self.value(source), max(0, *(-dx for dx in columns)), max(0, *columns)
+        if left or right:
+            value = self.graph.border(value, left, right, _fill(source, self.program.border.get(source)))
+        return value, left
+
+    def _tiles(self, one: RowProduct, form: Winograd) -> Value:
+        """What the tiles of a product read, `[B, points, tiles, rows * channels]`."""
+        g, source, columns = self.graph, one.node.inputs[0].source, form.columns + one.first
+        if one.rows == [0]:
+            value, left = self._own_row(source, [one.first, one.first + form.taps - 1])
+            return g.gather(value, columns + left, 1)
+        canvas, member = self.layout.place[source]
+        start = g.concat([g.unsqueeze(row_start(g, canvas, dy), 1) for dy in one.rows], 1)  # [B, rows]
+        address = g.add(g.unsqueeze(start, 1, 2), (columns + canvas.left)[None, :, :, None])
+        cells = g.as_kind(gather(g, canvas, address, torch.full((1,), member)), "float")
+        return g.reshape(cells, [0, 0, 0, len(one.rows) * source.channels[0]])
 
     def _condition_patches(self, node: Node, offsets: list[tuple[int, int]]) -> Value:
         """A condition map's neighbouring row, border outside (shift nodes only: one offset)."""

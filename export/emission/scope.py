@@ -135,8 +135,12 @@ class Scope(ABC):
     def shape(self, node: Node) -> list[int]:
         """The node's shape as Reshape takes it (0: as it was)."""
         if node.keys:
-            return [0, *node.channels, self.queries(node), node.keys[0] * node.keys[1]]
+            return [0, *node.channels, self.queries(node), -1]
         return [0] * self._lead(node) + list(node.channels)
+
+    def kept(self, node: Node, over_keys: Value, axis: int) -> Value:
+        """Of numbers over all keys on an axis, those of the keys that `node` has."""
+        return over_keys
 
     def operand(self, source: Node, node: Node, like: Kind = "float") -> Value:
         """The source laid out to broadcast against `node`'s other operands; constants of the kind that they have."""
@@ -156,7 +160,7 @@ class Scope(ABC):
         if node.keys and not source.keys:
             value = value[..., None, None]
         elif node.keys:
-            value = value.unsqueeze(-2)
+            return self.kept(node, self.graph.constant(value.unsqueeze(-2), like), value.ndim)
         return self.graph.constant(value, like)
 
     def _mask(self, source: Node, node: Node, like: Kind) -> Value:
@@ -165,6 +169,7 @@ class Scope(ABC):
         found = comparison(source)
         if isinstance(found, Comparison):
             key = g.constant(torch.arange(source.keys[0] * source.keys[1]).view(1, 1, 1, -1))  # type: ignore[index]
+            key = self.kept(node, key, 3)
             hit = g.binary("lt" if found.strict else "le", key, self.positions(source.frame or (1, 1)))
             mask = found.emit(g, hit, source.dtype, like)
             extra = len(node.channels) - 1
@@ -173,13 +178,12 @@ class Scope(ABC):
             elif extra < 0:
                 mask = g.squeeze(mask, 1)
             return mask
-        return self._table(source, like)
+        return self._table(source, node, like)
 
-    def _table(self, source: Node, like: Kind = "float") -> Value:
-        """A constant over queries and keys, `[B or 1, *channels, Q, P]`."""
-        g = self.graph
-        table = self.placed(source, like)  # [B or 1, (Q,) *channels, P]
-        rank = len(source.channels)
+    def _table(self, source: Node, node: Node, like: Kind = "float") -> Value:
+        """A constant over queries and keys, `[B or 1, *channels, Q, P]`, of the keys that `node` has."""
+        g, rank = self.graph, len(source.channels)
+        table = self.kept(node, self.placed(source, like), self.lead + rank)  # [B or 1, (Q,) *channels, P]
         if self.lead == 2:
             return g.transpose(table, [0, *range(2, 2 + rank), 1, 2 + rank])
         return g.unsqueeze(table, 1 + rank)
@@ -249,8 +253,8 @@ class Scope(ABC):
 
     def _scores(self, node: Node) -> Value:
         g, query = self.graph, node.inputs[0].source
-        heads, width, count = len(node.channels), query.channels[-1], node.keys[0] * node.keys[1]  # type: ignore[index]
-        q, k = (g.as_kind(one, "float") for one in (self._query(query, node), self._attended(node.inputs[1])))
+        heads, width = len(node.channels), query.channels[-1]
+        q, k = (g.as_kind(one, "float") for one in (self._query(query, node), self._attended(node.inputs[1], node)))
         total = math.prod(query.channels[:-1])  # 1 where all heads of the keys share one query
         if self.lead == 1:  # K @ q: the cache is read as it lies
             column = g.reshape(q, [0, total, width, 1])
@@ -260,7 +264,7 @@ class Scope(ABC):
             scores = g.matmul(g.transpose(q, [0, 2, 1, 3]), g.transpose(k, [0, 1, 3, 2]))
         if self.lead == 2 and heads == 1:
             return scores
-        return g.reshape(scores, [0, *node.channels, self.queries(node), count])
+        return g.reshape(scores, [0, *node.channels, self.queries(node), -1])
 
     def _query(self, query: Node, node: Node) -> Value:
         if query.op != "const":
@@ -271,21 +275,21 @@ class Scope(ABC):
             query = Node("const", [], node.frame, query.channels, query.dtype, query.where, attrs={"value": value})
         return self.placed(query)
 
-    def _attended(self, edge: Edge) -> Value:
-        """All keys of an edge into keys or values, `[B or 1, heads, P, d]`."""
+    def _attended(self, edge: Edge, node: Node) -> Value:
+        """All keys of an edge into keys or values of `node`, `[B or 1, heads, P, d]`."""
         if edge.source.op != "const":
             return self.keys(edge)
         value = edge.source.attrs["value"]
         flat = value.flatten(0, 1).reshape(value.shape[0] * value.shape[1], -1, value.shape[-1])  # [P, heads, d]
-        return self.graph.constant(flat.permute(1, 0, 2)[None])
+        return self.kept(node, self.graph.constant(flat.permute(1, 0, 2)[None]), 2)
 
     def _mix(self, node: Node) -> Value:
         g, weights = self.graph, node.inputs[0].source
-        heads, width, count = node.channels[:-1], node.channels[-1], weights.keys[0] * weights.keys[1]  # type: ignore[index]
-        a = self._table(weights) if weights.op == "const" else self.value(weights)
-        a, v = g.as_kind(a, "float"), g.as_kind(self._attended(node.inputs[1]), "float")
+        heads, width = node.channels[:-1], node.channels[-1]
+        a = self._table(weights, node) if weights.op == "const" else self.value(weights)
+        a, v = g.as_kind(a, "float"), g.as_kind(self._attended(node.inputs[1], node), "float")
         if len(weights.channels) != 1:
-            a = g.reshape(a, [0, math.prod(weights.channels), self.queries(node), count])
+            a = g.reshape(a, [0, math.prod(weights.channels), self.queries(node), -1])
         mixed = g.matmul(a, v)  # [B, heads, Q, d]
         if self.lead == 1:
             return g.reshape(mixed, [0, *node.channels])

@@ -12,13 +12,13 @@ from pixelsnail_infer.export.analysis.prologue import Prologue
 from pixelsnail_infer.export.analysis.stack import Stack
 from pixelsnail_infer.export.analysis.stages import Program, Stage
 from pixelsnail_infer.export.emission.builder import GraphBuilder
+from pixelsnail_infer.export.emission.caching import CachingScope
 from pixelsnail_infer.export.emission.canvas import declare, gather, kept_as, row_start, write
 from pixelsnail_infer.export.emission.crossing import crossing, crossing_keys
 from pixelsnail_infer.export.emission.draw import emit_draw
 from pixelsnail_infer.export.emission.graph import Kind, Value
 from pixelsnail_infer.export.emission.maps import emit_map
 from pixelsnail_infer.export.emission.row import exported, look_up, row_result_as
-from pixelsnail_infer.export.emission.scope import Scope
 from pixelsnail_infer.export.fields import Edge, Node, reads
 
 __all__ = ["emit_step"]
@@ -39,7 +39,7 @@ def emit_step(program: Program, layout: Layout, prologue: Prologue, graph: Graph
     scope.write_states()
 
 
-class StepScope(Scope):
+class StepScope(CachingScope):
     """A point scope: `[B, *channels]`."""
 
     lead = 1
@@ -48,8 +48,7 @@ class StepScope(Scope):
     pixel: Value  # once it is drawn
 
     def __init__(self, program: Program, layout: Layout, prologue: Prologue, graph: GraphBuilder) -> None:
-        super().__init__(program, graph)
-        self.layout, self.prologue = layout, prologue
+        super().__init__(program, layout, prologue, graph)
         self.row, self.col = graph.input("row", "int", ["B"]), graph.input("col", "int", [1])
         self.pieces: dict[Node, Value] = {}
         self.stacks = layout.stacks
@@ -247,7 +246,7 @@ class StepScope(Scope):
                 g.output(f"{canvas.name}.out", write(g, canvas, update, address), ["B", *canvas.shape])
         for cache in self.layout.caches:
             if cache.writer == "step":
-                g.output(f"{cache.name}.out", self._cache_result(cache.member), ["B", *cache.shape])
+                g.output(f"{cache.name}.out", self._cache_result(cache.member), ["B", *cache.axes])
 
     def _update(self, canvas: Canvas) -> Value:
         """This position's values of all members, `[B, members, 1, C]`."""

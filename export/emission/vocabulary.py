@@ -12,11 +12,13 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from pixelsnail_infer.export.emission.graph import Kind, Operation, Value
+from pixelsnail_infer.export.emission.lanes import Pick, Put
 
 __all__ = ["OPERATIONS", "ArgMax", "Binary", "BinaryFn", "Border", "Cast", "Clip", "Concat", "Constant", "Convolve",
            "Copy", "CumulativeSum", "Elu", "Expand", "Gather", "GatherCells", "GatherEach", "GridConstant",
-           "LeakyRelu", "Linear", "MatMul", "Number", "OnGrid", "Pad", "Reduce", "ReduceFn", "Reshape", "Slice",
-           "Softmax", "Split", "Squeeze", "Top", "Transpose", "Unary", "UnaryFn", "Unsqueeze", "Where", "Write"]
+           "LeakyRelu", "Linear", "MatMul", "Number", "OnGrid", "Pad", "Pick", "Put", "Reduce", "ReduceFn", "Reshape",
+           "Slice", "Softmax", "Split", "Squeeze", "Top", "Transpose", "Unary", "UnaryFn", "Unsqueeze", "Where",
+           "Write"]
 
 UnaryFn = Literal["neg", "abs", "exp", "log", "sqrt", "reciprocal", "round", "relu", "sigmoid", "tanh", "softplus",
                   "gelu", "gelu_tanh", "not", "isnan"]
@@ -147,10 +149,10 @@ class Split(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Slice(Operation):
-    """The places from `start` to before `end` along an axis."""
+    """The places from `start` to before `end` along an axis; a state as the `end` is the size of its axis 2."""
     value: Value
     start: int
-    end: int
+    end: int | Value
     axis: int
 
 
@@ -184,16 +186,14 @@ class Gather(Operation):
 
 @dataclass(frozen=True, slots=True)
 class GatherCells(Operation):
-    """`value [B, ...]` at `index [B, *places, n]`: for each slot its first n axes behind B are indexed by the last axis
-    of the index, `[B, *places, *rest]`."""
+    """`value [B, ...]` at `index [B, *places, n]`: as `Pick` for each slot by itself, `[B, *places, *rest]`."""
     value: Value
     index: Value
 
 
 @dataclass(frozen=True, slots=True)
 class GatherEach(Operation):
-    """One entry for each entry of `index`: result[.., i, ..] = value[.., index[.., i, ..], ..] along the axis. Both
-    have the same other sizes."""
+    """result[.., i, ..] = value[.., index[.., i, ..], ..] along the axis; both have the same other sizes."""
     value: Value
     index: Value
     axis: int
@@ -296,5 +296,5 @@ class Convolve(Operation):
 
 OPERATIONS: tuple[type[Operation], ...] = (
     Constant, Copy, Cast, Unary, Elu, LeakyRelu, Clip, Binary, Where, Reshape, Unsqueeze, Squeeze, Transpose, Expand,
-    Concat, Split, Slice, Pad, Border, Gather, GatherCells, GatherEach, Write, Reduce, ArgMax, Top, CumulativeSum,
-    Softmax, MatMul, OnGrid, GridConstant, Linear, Convolve)
+    Concat, Split, Slice, Pad, Border, Gather, GatherCells, GatherEach, Write, Pick, Put, Reduce, ArgMax, Top,
+    CumulativeSum, Softmax, MatMul, OnGrid, GridConstant, Linear, Convolve)

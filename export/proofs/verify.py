@@ -19,7 +19,8 @@ from pixelsnail_infer.export.proofs.interpret import staged_rows
 from pixelsnail_infer.export.proofs.reference import BATCH, Known, Reference
 from pixelsnail_infer.runtime import Sampler
 
-__all__ = ["CLOSE", "EXACT", "LIMITS", "Check", "passed", "verify_before", "verify_files"]
+__all__ = ["BATCHES", "CLOSE", "EXACT", "LIMITS", "SECONDS", "Check", "drawn", "passed", "replayed", "verify_before",
+           "verify_files"]
 
 EXACT, CLOSE = 1e-9, 1e-4
 LIMITS = {"float16": 2.0**-5, "bfloat16": 2.0**-2, "int8": 0.5}
@@ -82,16 +83,16 @@ def _checks(sampler: Sampler, reference: Reference, say: Callable[[str], None]) 
     for batch in BATCHES:
         known = reference.known(batch)
         say(f"replay through the row and step graphs, batch {batch}")
-        yield _replay(sampler, known, twice=batch == 1)
+        yield replayed(sampler, known, twice=batch == 1)
         say(f"score graph, batch {batch}")
         yield _score(sampler, reference, known)
     filters = reference.distribution.filters
     if filters:
         say("replay through the row graph and the filtered step")
-        yield _replay(sampler, known, filtered=True)
+        yield replayed(sampler, known, filtered=True)
     yield from _continued(sampler, known, say)
     say("drawing, and confirming every draw by one PyTorch forward")
-    yield _drawn(sampler, reference)
+    yield drawn(sampler, reference)
     if filters:
         yield _filtered(sampler, reference)
 
@@ -147,11 +148,13 @@ def _covered(rows: int, at_once: int, height: int) -> str:
     return f"{covered}, {at_once} rows at once" if at_once else covered
 
 
-def _replay(sampler: Sampler, known: Known, **how: bool) -> Check:
+def replayed(sampler: Sampler, known: Known, **how: bool) -> Check:
+    """Replay through the written graphs, `how` as `Sampler.replay` has it, against PyTorch."""
     found = sampler.replay(known.images, **how, **known.conditions)
     worst = float(np.abs(found - known.logits).max() / known.logits.std())
     detail = "every position" + (", every graph run twice" if how.get("twice") else "")
     name = "replay, filtered step" if how.get("filtered") else f"replay, batch {len(found)}"
+    name += ", in waves" if how.get("wavefront") else ""
     return Check(name, worst, _limit(sampler), found[0, ..., 0].size, detail)
 
 
@@ -178,7 +181,7 @@ def _continued(sampler: Sampler, known: Known, say: Callable[[str], None]) -> It
         yield Check(f"replay after {rows} rows", worst, limit, left, "rows before by the score graph")
 
 
-def _drawn(sampler: Sampler, reference: Reference, count: int = 3, seed: int = 0) -> Check:
+def drawn(sampler: Sampler, reference: Reference, name: str = "drawn", count: int = 3, seed: int = 0) -> Check:
     """Draw, then confirm every draw from one PyTorch forward on the result and the same noise."""
     _, conditions = reference.inputs(count, 30)
     heat = np.resize(HEAT, count)
@@ -188,7 +191,7 @@ def _drawn(sampler: Sampler, reference: Reference, count: int = 3, seed: int = 0
     behind, other = draw_distance(reference.distribution, logits, noise, heat[:, None, None], codes)
     flips = int(other.sum())
     detail = f"{count} images, {flips} near-ties flipped" if flips else f"{count} images, every draw the same"
-    return Check("drawn", float(behind.max() / logits.std()), CLOSE, behind[0].size, detail)
+    return Check(name, float(behind.max() / logits.std()), CLOSE, behind[0].size, detail)
 
 
 def _filtered(sampler: Sampler, reference: Reference, count: int = 3, seed: int = 1) -> Check:

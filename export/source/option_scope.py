@@ -9,10 +9,10 @@ from pixelsnail_infer.checkpoints import LoadedCheckpoint
 from pixelsnail_infer.checkpoints.option import flag, given, option_of
 from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.errors import PixelsnailError
-from pixelsnail_infer.export.source.options import OWN, ExportOptions, SourceOptions
+from pixelsnail_infer.export.source.options import CODECS, OWN, ExportOptions, SourceOptions
 from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN
 
-__all__ = ["refuse_beside_own_model", "refuse_idle_measures", "refuse_idle_options"]
+__all__ = ["refuse_beside_own_model", "refuse_idle_measures", "refuse_idle_options", "refuse_row_form"]
 
 KAMEN = "pixel-models"
 TENSORFLOW = ("no_ema", "nonlinearity")  # of the original PixelSNAIL's two formats
@@ -30,6 +30,9 @@ def refuse_idle_options(options: SourceOptions, path: str | os.PathLike[str], ch
         if families and checkpoint.family not in families:
             raise PixelsnailError(f"{flag(place.name)} has no meaning for a {checkpoint.family}, as {name} is: it is "
                                   f"for {' and '.join(families)}. Leave it out.")
+    if checkpoint.family in CODECS and any(place.name == "schedule" for place in asked):
+        raise PixelsnailError(f"--schedule has no meaning for a {checkpoint.family}, as {name} is: codecs take "
+                              "whole images. Leave it out.")
     if options.ema_file is not None and checkpoint.family != KAMEN:
         raise PixelsnailError(f"--ema has no meaning for a {checkpoint.family}, as {name} is, with a file of its own: "
                               f"that is for {KAMEN}. Leave the file out, and it takes the averages beside the weights.")
@@ -54,6 +57,12 @@ def refuse_idle_measures(options: ExportOptions) -> None:
         if given(options, name) and options.precision == DEFAULT_PLAN.precision:
             raise PixelsnailError(f"{flag(name)} is about what less precision costs: it has no meaning for --precision "
                                   f"{options.precision}. Leave it out.")
+
+
+def refuse_row_form(options: ExportOptions, family: str) -> None:
+    """Raise `PixelsnailError` for a form of the row graph where a model of this family has none."""
+    if given(options, "row_form"):
+        raise PixelsnailError(f"--row-form has no meaning for a {family}, which has no row graph. Leave it out.")
 
 
 def refuse_beside_own_model(options: SourceOptions) -> None:

@@ -11,7 +11,9 @@ from pixelsnail_infer.checkpoints import CheckpointOptions
 from pixelsnail_infer.checkpoints.option import option, path, sizes_of, switch, text, whole
 from pixelsnail_infer.checkpoints.options import CODEC, IMAGE, IMAGE_FAMILIES
 from pixelsnail_infer.codec import CODEC_KINDS
+from pixelsnail_infer.export.analysis.row_forms import DEFAULT_ROW_FORM, ROW_FORMS
 from pixelsnail_infer.export.plans import CODEC_PLANS, PRIOR_PLANS
+from pixelsnail_infer.export.schedules import DEFAULT_SCHEDULE, SCHEDULES
 from pixelsnail_infer.export.source.declared import EXPECTED, condition_specs, named_condition
 from pixelsnail_infer.export.source.user_model import model_arguments
 from pixelsnail_infer.export.writing.formats import CHOICES, DEFAULT_FORMAT
@@ -106,7 +108,9 @@ class ExportOptions(SourceOptions):
     """What the checkpoint is, and how the graphs compute."""
 
     schedule: str = option(
-        DEFAULT_PLAN.schedule, "the order in which pixels are drawn", WRITING, choices=_names("schedule"))
+        DEFAULT_SCHEDULE, "the order in which pixels are drawn: row by row; auto, both: also in waves, a pixel of many "
+        "rows at a time, where the network has no attention (ONNX, float32; the runtime chooses); wavefront: in waves "
+        "or not at all", WRITING, choices=SCHEDULES)
     precision: str = option(
         DEFAULT_PLAN.precision, "what the graphs compute in; int8 halves the time on CPUs (products between the first "
         "and the last; ONNX only), float16 and bfloat16 halve files and caches and are for GPUs (sums, softmax, logits "
@@ -122,6 +126,10 @@ class ExportOptions(SourceOptions):
     max_bpd_change: float = option(
         1.0, "how many percent the bits per dimension may change with less than float32 (default 1); more is refused",
         WRITING, _percent, metavar="PERCENT")
+    row_form: str = option(
+        DEFAULT_ROW_FORM, "how the row graph multiplies in float32: auto, by Winograd's form where that is faster at "
+        "every batch size; plain, nowhere; winograd, wherever it can, which is faster for many images at once only",
+        WRITING, choices=ROW_FORMS)
     target: str = option(
         DEFAULT_PLAN.target, "what the graphs are written for: any engine, or one of them", WRITING,
         choices=_names("target"))
@@ -131,5 +139,5 @@ class ExportOptions(SourceOptions):
 
     @property
     def plan(self) -> Plan:
-        """Schedule, target and precision as one value."""
-        return Plan(schedule=self.schedule, target=self.target, precision=self.precision)
+        """Target and precision as one value."""
+        return Plan(target=self.target, precision=self.precision)

@@ -10,7 +10,7 @@ from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.export.emission.graph import Graph
 from pixelsnail_infer.export.writing.onnx_files import OnnxFiles
 from pixelsnail_infer.export.writing.torch_archive import TorchArchive
-from pixelsnail_infer.manifest import Manifest
+from pixelsnail_infer.manifest import Manifest, WaveSpec
 
 __all__ = ["BOTH", "CHOICES", "DEFAULT_FORMAT", "FORMATS", "Files", "check_outputs", "names_of", "outputs_of"]
 
@@ -21,8 +21,8 @@ class Files(Protocol):
     def add(self, part: str, graph: Graph) -> None:
         """Take a part: one of `manifest.PARTS`, and "step" as the last."""
 
-    def filled(self, manifest: Manifest) -> Manifest:
-        """The manifest with what was written, once all parts are there."""
+    def filled(self, manifest: Manifest, wave: WaveSpec | None) -> Manifest:
+        """The manifest with what was written, once all parts are there; `wave` describes those of waves."""
         ...
 
     def describe(self, manifest: Manifest) -> None:

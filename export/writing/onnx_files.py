@@ -11,7 +11,7 @@ from pixelsnail_infer.errors import GraphFileError
 from pixelsnail_infer.export.emission.graph import Graph
 from pixelsnail_infer.export.writing.onnx_writer import ModelProto, set_metadata, write_onnx
 from pixelsnail_infer.export.writing.saving import save
-from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, PARTS, FileSpec, Manifest, sibling_path
+from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, SIBLINGS, FileSpec, Manifest, WaveSpec, sibling_path
 from pixelsnail_infer.runtime.files.graphfile import read_graph
 
 __all__ = ["OnnxFiles"]
@@ -30,7 +30,7 @@ class OnnxFiles:
     @staticmethod
     def names(target: Path) -> list[Path]:
         """Every file that an export to `target` may have, the step first."""
-        return [target, *(sibling_path(target, part) for part in PARTS)]
+        return [target, *(sibling_path(target, part) for part in SIBLINGS)]
 
     @staticmethod
     def wrote(path: Path) -> bool:
@@ -49,9 +49,9 @@ class OnnxFiles:
         save(data, sibling_path(self.path, part))
         self._files[part] = FileSpec(hashlib.sha256(data).hexdigest(), len(data))
 
-    def filled(self, manifest: Manifest) -> Manifest:
+    def filled(self, manifest: Manifest, wave: WaveSpec | None) -> Manifest:
         """The manifest with what was written."""
-        return replace(manifest, files=dict(self._files))
+        return replace(manifest, files=dict(self._files), wave=wave)
 
     def describe(self, manifest: Manifest) -> None:
         """Write the step file with this manifest."""

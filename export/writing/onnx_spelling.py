@@ -67,6 +67,11 @@ def _pad(w: Nodes, op: v.Pad) -> str:
                   mode="constant")
 
 
+def _slice(w: Nodes, op: v.Slice) -> str:
+    end = w.whole(op.end) if isinstance(op.end, int) else w.node("Shape", w[op.end], start=2, end=3)
+    return w.node("Slice", w[op.value], w.whole(op.start), end, w.whole(op.axis))
+
+
 def _border(w: Nodes, op: v.Border) -> str:
     """Both sides' shapes are computed even where one has no columns: files stay as they always were."""
     lead, sides = w.node("Shape", w[op.value], start=0, end=1), list[list[str]]()
@@ -121,13 +126,15 @@ SPELLINGS: dict[type[Operation], Callable[[Nodes, Any], str | list[str]]] = {
     v.Expand: _expand,
     v.Concat: lambda w, op: w.node("Concat", *(w[value] for value in op.values), axis=op.axis),
     v.Split: lambda w, op: w.several("Split", len(op.sizes), [w[op.value], w.whole(*op.sizes)], axis=op.axis),
-    v.Slice: lambda w, op: w.node("Slice", w[op.value], w.whole(op.start), w.whole(op.end), w.whole(op.axis)),
+    v.Slice: _slice,
     v.Pad: _pad,
     v.Border: _border,
     v.Gather: lambda w, op: w.node("Gather", w[op.value], w[op.index], axis=op.axis),
     v.GatherCells: lambda w, op: w.node("GatherND", w[op.value], w[op.index], batch_dims=1),
     v.GatherEach: lambda w, op: w.node("GatherElements", w[op.value], w[op.index], axis=op.axis),
     v.Write: lambda w, op: w.node("TensorScatter", w[op.state], w[op.update], w[op.start], axis=2, mode="linear"),
+    v.Pick: lambda w, op: w.node("GatherND", w[op.value], w[op.index]),
+    v.Put: lambda w, op: w.node("ScatterND", w[op.state], w[op.index], w[op.update]),
     v.Reduce: lambda w, op: w.node(REDUCE[op.fn], w[op.value], w.whole(op.axis), keepdims=int(op.keep)),
     v.ArgMax: lambda w, op: w.node("ArgMax", w[op.value], axis=op.axis, keepdims=int(op.keep)),
     v.Top: lambda w, op: w.several("TopK", 2, [w[op.value], w.whole(op.count)], axis=op.axis, largest=1, sorted=1),

@@ -14,7 +14,7 @@ from pixelsnail_infer.errors import GraphFileError
 from pixelsnail_infer.export.emission.graph import Graph
 from pixelsnail_infer.export.writing.saving import save
 from pixelsnail_infer.export.writing.torch_writer import plain, torch_module
-from pixelsnail_infer.manifest import ArchiveSpec, Manifest
+from pixelsnail_infer.manifest import ArchiveSpec, Manifest, WaveSpec
 from pixelsnail_infer.runtime.files.archive import MANIFEST_ENTRY, read_archive
 
 __all__ = ["TorchArchive", "archive_of", "archived", "with_manifest"]
@@ -51,7 +51,7 @@ class TorchArchive:
         """Keep a part until all are there."""
         self._graphs[part] = graph
 
-    def filled(self, manifest: Manifest) -> Manifest:
+    def filled(self, manifest: Manifest, wave: WaveSpec | None) -> Manifest:
         """The manifest with the digest of everything else. The archive is checked as it is when somebody loads it."""
         self._archive = archive_of(self._graphs)
         found = read_archive(with_manifest(self._archive, ""))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["gather", "gather_cells", "places", "spread", "sums_before", "write"]
+__all__ = ["gather", "gather_cells", "pick", "places", "put", "spread", "sums_before", "write"]
 
 
 def gather(value: Tensor, index: Tensor, axis: int) -> Tensor:
@@ -61,4 +61,23 @@ def write(state: Tensor, update: Tensor, rows: Tensor) -> Tensor:
     if count > 1:
         rows = rows + torch.arange(count, device=state.device)
     state.view(-1, channels).index_copy_(0, rows.reshape(-1), update.reshape(-1, channels))
+    return state
+
+
+def pick(value: Tensor, index: Tensor) -> Tensor:
+    """`value` at `index [*places, n]`: the last axis of the index picks on the first n axes."""
+    axes = index.size(-1)
+    cells = index.select(-1, 0)
+    for axis in range(axes - 1):
+        cells = cells * value.size(axis + 1) + index.select(-1, axis + 1)  # [*places]
+    rest = list(value.shape)[axes:]
+    rows = value.reshape([-1] + rest)
+    return torch.index_select(rows, 0, cells.reshape(-1)).reshape(list(index.shape)[:-1] + rest)
+
+
+def put(state: Tensor, update: Tensor, index: Tensor) -> Tensor:
+    """Write `update [*places, C]` into `state [B, N, S, C]` at `index [*places, 3]`, in place; gives the state."""
+    cells = (index.select(-1, 0) * state.size(1) + index.select(-1, 1)) * state.size(2) + index.select(-1, 2)
+    channels = state.size(3)
+    state.view(-1, channels).index_copy_(0, cells.reshape(-1), update.reshape(-1, channels))
     return state

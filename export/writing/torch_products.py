@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["linear", "matmul", "product", "products"]
+__all__ = ["layer_products", "linear", "matmul", "product", "products"]
 
 
 def product(value: Tensor, weight: Tensor, pieces: int) -> Tensor:
@@ -47,6 +47,13 @@ def products(values: list[Tensor], weights: Tensor) -> Tensor:
     else:
         found = torch.bmm(weights, stacked.transpose(1, 2)).permute(2, 0, 1)
     return found.reshape(stacked.size(1), -1)
+
+
+def layer_products(value: Tensor, weights: Tensor) -> Tensor:
+    """`value [B, M, n, in]`, its layers times the transposes of `weights [M, out, in]`: `[B, M, n, out]`."""
+    slots, layers, rows, taken = value.shape
+    found = torch.bmm(value.transpose(0, 1).reshape(layers, slots * rows, taken), weights.transpose(1, 2))
+    return found.view(layers, slots, rows, weights.size(1)).transpose(0, 1)
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:

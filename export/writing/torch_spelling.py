@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,18 @@ from torch import fx
 
 from pixelsnail_infer.export.emission import vocabulary as v
 from pixelsnail_infer.export.emission.graph import Graph, Operation, Value
-from pixelsnail_infer.export.writing.torch_cells import gather, gather_cells, places, spread, sums_before, write
-from pixelsnail_infer.export.writing.torch_products import linear, matmul, product, products
-from pixelsnail_infer.export.writing.torch_stacks import Products
+from pixelsnail_infer.export.writing.torch_cells import (
+    gather,
+    gather_cells,
+    pick,
+    places,
+    put,
+    spread,
+    sums_before,
+    write,
+)
+from pixelsnail_infer.export.writing.torch_products import layer_products, linear, matmul, product, products
+from pixelsnail_infer.export.writing.torch_stacks import LayerProducts, Products
 
 __all__ = ["BINARY", "DTYPES", "OWN", "REDUCE", "SPELLINGS", "UNARY", "Calls"]
 
@@ -130,6 +139,13 @@ def _pad(w: Calls, op: v.Pad) -> fx.Node:
     return w.call(torch.constant_pad_nd, w[op.value], pads, op.fill or 0)
 
 
+def _slice(w: Calls, op: v.Slice) -> fx.Node:
+    if not isinstance(op.end, int):
+        assert op.start == 0
+        return w.call(torch.narrow, w[op.value], op.axis, 0, w.size(w[op.end], 2))
+    return w.call(torch.narrow, w[op.value], op.axis, op.start, op.end - op.start)
+
+
 def _border(w: Calls, op: v.Border) -> fx.Node:
     x, fill = w[op.value], w.constant(op.fill.array, op.fill.digest)
     sizes = list(op.fill.array.shape[2:])
@@ -177,9 +193,13 @@ def _transposed(w: Calls, weight: v.Constant) -> tuple[fx.Node, int]:
 
 
 def _products(w: Calls, op: Products) -> fx.Node:
-    array = np.stack([weight.array.T for weight in op.weights])
-    digest = " ".join([weight.digest for weight in op.weights]) + " stacked"
-    return w.call(products, [w[value] for value in op.values], w.constant(array, digest))
+    return w.call(products, [w[value] for value in op.values], _stack(w, op.weights))
+
+
+def _stack(w: Calls, weights: Sequence[v.Constant]) -> fx.Node:
+    """`[M, out, in]` of M `[in, out]`."""
+    array = np.stack([weight.array.T for weight in weights])
+    return w.constant(array, " ".join([weight.digest for weight in weights]) + " stacked")
 
 
 def _write(w: Calls, op: v.Write) -> fx.Node:
@@ -211,13 +231,15 @@ SPELLINGS: dict[type[Operation], Callable[[Calls, Any], Any]] = {
     v.Expand: _expand,
     v.Concat: lambda w, op: w.call(torch.cat, [w[value] for value in op.values], op.axis),
     v.Split: _split,
-    v.Slice: lambda w, op: w.call(torch.narrow, w[op.value], op.axis, op.start, op.end - op.start),
+    v.Slice: _slice,
     v.Pad: _pad,
     v.Border: _border,
     v.Gather: lambda w, op: w.call(gather, w[op.value], w[op.index], op.axis),
     v.GatherCells: lambda w, op: w.call(gather_cells, w[op.value], w[op.index]),
     v.GatherEach: lambda w, op: w.call(torch.gather, w[op.value], op.axis, w[op.index]),
     v.Write: _write,
+    v.Pick: lambda w, op: w.call(pick, w[op.value], w[op.index]),
+    v.Put: lambda w, op: w.call(put, w[op.state], w[op.update], w[op.index]),
     v.Reduce: lambda w, op: w.call(REDUCE[op.fn], w[op.value], [op.axis], op.keep),
     v.ArgMax: lambda w, op: w.call(torch.argmax, w[op.value], op.axis, op.keep),
     v.Top: _top,
@@ -230,5 +252,8 @@ SPELLINGS: dict[type[Operation], Callable[[Calls, Any], Any]] = {
     v.Convolve: _convolve,
 }
 """Of the vocabulary: a node, or one for each result."""
-OWN: dict[type[Operation], Callable[[Calls, Any], Any]] = {Products: _products}
+OWN: dict[type[Operation], Callable[[Calls, Any], Any]] = {
+    Products: _products,
+    LayerProducts: lambda w, op: w.call(layer_products, w[op.value], _stack(w, op.weights)),
+}
 """Of what only this writer has."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from pixelsnail_infer.export.emission.graph import Graph, Kind, Shape
-from pixelsnail_infer.export.emission.vocabulary import Constant, Write
+from pixelsnail_infer.export.emission.vocabulary import Constant, Put, Write
 from pixelsnail_infer.export.writing.torch_spelling import OWN, SPELLINGS, Calls
 from pixelsnail_infer.export.writing.torch_stacks import stacked
 
@@ -38,7 +38,7 @@ def torch_module(graph: Graph, shared: MutableMapping[str, Tensor]) -> fx.GraphM
             continue  # spelled by those that use it, as they want it
         spelled = spellings[type(step.operation)](w, step.operation)
         w.nodes.update(zip(step.results, [spelled] if isinstance(spelled, fx.Node) else spelled, strict=True))
-    written = {result for step in graph.steps if isinstance(step.operation, Write) for result in step.results}
+    written = {result for step in graph.steps if isinstance(step.operation, (Put, Write)) for result in step.results}
     body.output(tuple(w[output.value] if output.value in written else w.method("contiguous", w[output.value])
                       for output in graph.outputs))
     body.eliminate_dead_code(is_impure_node=_writes)
@@ -64,7 +64,7 @@ def plain(module: fx.GraphModule) -> torch.nn.Module:
 
 
 def _writes(node: fx.Node) -> bool:
-    return node.op in ("placeholder", "output") or getattr(node.target, "__name__", "") == "write"
+    return node.op in ("placeholder", "output") or getattr(node.target, "__name__", "") in ("put", "write")
 
 
 def _describe(module: fx.GraphModule, graph: Graph) -> None:

@@ -15,7 +15,8 @@ class LoadedCheckpoint:
     """A network and what is known about it; the caller owns all of it."""
 
     family: str
-    """"vq-prior", "pixelsnail", "pixel-models" or "pixelcnn"; of codecs "vq-vae" or "vq-first-stage"."""
+    """"vq-prior", "pixelsnail", "pixel-models" or "pixelcnn"; of codecs "vq-vae" or "vq-first-stage";
+    "denoiser"."""
     config: Any
     """The family's own, such as `PriorConfig` or `SnailConfig`."""
     module: nn.Module

@@ -22,6 +22,7 @@ from pixelsnail_infer.checkpoints.snail import is_snail, read_snail
 from pixelsnail_infer.checkpoints.taking import largest, take, top_keys
 from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
 from pixelsnail_infer.checkpoints.tf_snail import load_tf_snail
+from pixelsnail_infer.checkpoints.unet import is_unet, read_unet
 from pixelsnail_infer.checkpoints.unsafe_pickle import read_module_unsafely
 from pixelsnail_infer.checkpoints.vqvae import is_vqvae, read_vqvae
 from pixelsnail_infer.errors import CheckpointError
@@ -35,8 +36,9 @@ __all__ = ["LoadedCheckpoint", "load_checkpoint"]
 SUPPORTED = (
     "PixelSNAIL priors over VQ codes as in rosinality/vq-vae-2-pytorch and its forks, label-conditioned ones as in "
     "liuxubo717/sound_generation, the original PixelSNAIL in TensorFlow's or this project's own format, the one of "
-    "kamenbliznashki/pixel_models, the conditional PixelCNN of jrbtaylor/conditional-pixelcnn, and as decoders the "
-    "VQ-VAEs of rosinality/vq-vae-2-pytorch and its forks and the VQ first stages of CompVis/latent-diffusion"
+    "kamenbliznashki/pixel_models, the conditional PixelCNN of jrbtaylor/conditional-pixelcnn, as decoders the "
+    "VQ-VAEs of rosinality/vq-vae-2-pytorch and its forks and the VQ first stages of CompVis/latent-diffusion, and the "
+    "denoising U-Nets of openai/improved-diffusion"
 )
 
 _DEFAULTS = CheckpointOptions()
@@ -160,12 +162,14 @@ FAMILIES: tuple[tuple[str, Callable[[Mapping[str, Tensor]], bool], Reader], ...]
     ("pixelcnn", is_pixelcnn, read_pixelcnn),
     ("vq-vae", is_vqvae, read_vqvae),
     ("vq-first-stage", is_first_stage, read_first_stage),
+    ("denoiser", is_unet, read_unet),
 )
 
 
 # Beginnings of names, one of which every model of the families has.
 MARKS = re.compile(
     r"(?:^|(?<=\.))(?:horizontal\.conv\.|out\.V$|output_conv\.|layers\.0\.0\.|dec\.blocks\.|(?:en|de)coder\.conv_(?:in|out)\.)"
+    r"|(?:^|(?<=\.))time_embed\.0\."
 )
 
 

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pixelsnail_infer.checkpoints.option import averages, canvas, option, switch, text, whole, yes_or_no
+from pixelsnail_infer.denoiser import NOISE_SCHEDULES, PREDICTS
 
-__all__ = ["CODEC", "GENERAL", "IMAGE", "IMAGE_FAMILIES", "PRIOR", "CheckpointOptions"]
+__all__ = ["CODEC", "DENOISER", "DENOISERS", "GENERAL", "IMAGE", "IMAGE_FAMILIES", "PRIOR", "CheckpointOptions"]
 
 GENERAL = "what the checkpoint may not say"
 PRIOR = "VQ priors"
 CODEC = "VQ-VAEs and VQ first stages"
 IMAGE = "models of images"
+DENOISER = "denoisers"
+DENOISERS = ("denoiser",)
 IMAGE_FAMILIES = ("pixelsnail", "pixel-models")
 
 
@@ -26,7 +29,7 @@ class CheckpointOptions:
         metavar="HxW")
     n_head: int | None = option(
         None, "attention heads (default: the file's, else the public code's)", GENERAL, whole,
-        families=("vq-prior", "pixel-models"))
+        families=("vq-prior", "pixel-models", "denoiser"))
     condition_kind: Literal["label", "vector"] | None = option(
         None, "classes by number, or a weight for each, so that classes can be mixed (default: the file's, or the "
         "family's usual)", GENERAL, choices=("label", "vector"), families=(*IMAGE_FAMILIES, "pixelcnn"))
@@ -65,6 +68,25 @@ class CheckpointOptions:
     unsafe_pickle: bool = option(
         False, "PixelCNN saved as a whole module: unpickle it, which RUNS WHATEVER THE FILE SAYS; only for files that "
         "you made", IMAGE, switch, families=("pixelcnn",))
+
+    diffusion_steps: int | None = option(
+        None, "steps that it was trained with (default 1000; the published files mostly 4000)", DENOISER, whole,
+        families=DENOISERS, metavar="N")
+    noise_schedule: Literal["linear", "cosine"] | None = option(
+        None, "how much noise each step adds (default linear; the published files mostly cosine)", DENOISER,
+        choices=NOISE_SCHEDULES, families=DENOISERS)
+    predict: Literal["eps", "x0", "x_prev"] | None = option(
+        None, "what the network predicts: the noise, the image without any, or the image a step earlier (default eps)",
+        DENOISER, choices=PREDICTS, families=DENOISERS)
+    rescale_timesteps: bool | None = option(
+        None, "whether the network is told times of 0 to 1000 whatever the steps (default yes)", DENOISER, yes_or_no,
+        choices=("yes", "no"), families=DENOISERS)
+    sigma: Literal["large", "small"] | None = option(
+        None, "the variance of a step where the network does not learn it (default large)", DENOISER,
+        choices=("large", "small"), families=DENOISERS)
+    low_res: tuple[int, int] | None = option(
+        None, "super-resolution: the size of the small picture (default a quarter of --shape)", DENOISER, canvas,
+        families=DENOISERS, metavar="HxW")
 
     @property
     def averages(self) -> bool:

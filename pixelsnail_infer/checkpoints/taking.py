@@ -14,6 +14,7 @@ from pixelsnail_infer.checkpoints.beside import is_training_only, left_aside
 from pixelsnail_infer.checkpoints.candidates import Candidate, Recognise, dictionaries, find_candidates, tensors_of
 from pixelsnail_infer.checkpoints.choosing import choose, with_averages
 from pixelsnail_infer.checkpoints.first_stage import INSIDE, training_names
+from pixelsnail_infer.checkpoints.unet import LATENT
 from pixelsnail_infer.errors import CheckpointError
 from pixelsnail_infer.messages import one_line
 
@@ -51,7 +52,7 @@ def take(
         CheckpointError: several models fit, or what `key` or `ema` asks for is not there.
     """
     found = [replace(one, tensors={n: t for n, t in one.tensors.items() if not is_needless(n, t)})
-             for one in find_candidates(content, marks, recognise)]
+             for one in find_candidates(content, marks, recognise) if not one.prefix.startswith(LATENT)]
     if not found:
         return None
     whole = choose(found, key, ema)

@@ -13,7 +13,7 @@ from pixelsnail_infer.errors import BackendError, EngineError
 from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.backends.halves import host_dtype
 
-__all__ = ["THREADS_PER_CORE", "aligned_zeros", "check_threads", "no_room", "reason_of", "usable_cores"]
+__all__ = ["THREADS_PER_CORE", "aligned_zeros", "beginning_of", "check_threads", "no_room", "reason_of", "usable_cores"]
 
 _ALIGNMENT = 64
 THREADS_PER_CORE = 4
@@ -58,3 +58,8 @@ def aligned_zeros(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     raw = np.zeros(size + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + size].view(kind).reshape(shape)
+
+
+def beginning_of(memory: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of this shape over the beginning of a contiguous one."""
+    return memory.reshape(-1)[: math.prod(shape)].reshape(shape)

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import BackendError, EngineError, GraphFileError
 from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN, Plan
 from pixelsnail_infer.runtime.backends.host import (
     aligned_zeros,
+    beginning_of,
     check_threads,
     no_room,
     reason_of,
@@ -77,18 +79,42 @@ class CpuBackend:
         except Exception as error:  # NumPy's or the engine's
             raise no_room(shape, dtype, self.device, error) from error
 
+    def first(self, buffer: CpuBuffer, count: int) -> Buffer:
+        """The first `count` entries along axis 0, in the buffer's memory."""
+        return CpuBuffer.over(buffer.array[:count])
+
     def _buffer(self, shape: tuple[int, ...], dtype: str) -> Buffer:
         return CpuBuffer(shape, dtype)
 
 
 class CpuBuffer:
-    """NumPy memory with an `OrtValue` over it."""
+    """NumPy memory with an `OrtValue` over it: new memory, or the beginning of `memory`."""
 
     __slots__ = ("array", "value")
 
-    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
-        self.array = aligned_zeros(shape, dtype)
-        self.value = ort.OrtValue.ortvalue_from_numpy(self.array)
+    def __init__(self, shape: tuple[int, ...], dtype: str, memory: NDArray[Any] | None = None) -> None:
+        self._over(aligned_zeros(shape, dtype) if memory is None else beginning_of(memory, shape))
+
+    def prefix(self, size: int) -> CpuBuffer:
+        """See `protocol.Sliceable`."""
+        part = CpuBuffer.__new__(CpuBuffer)
+        part._over(self.array[:size])
+        return part
+
+    def _over(self, array: NDArray[Any]) -> None:
+        self.array = array
+        self.value = ort.OrtValue.ortvalue_from_numpy(array)
+
+    def beginning(self, shape: tuple[int, ...]) -> CpuBuffer:
+        """See `protocol.GrowingBuffer`."""
+        return CpuBuffer(shape, str(self.array.dtype), self.array)
+
+    @classmethod
+    def over(cls, array: NDArray[Any]) -> CpuBuffer:
+        """A buffer over memory that is there already, contiguous."""
+        made = cls.__new__(cls)
+        made.array, made.value = array, ort.OrtValue.ortvalue_from_numpy(array)
+        return made
 
     def push(self) -> None:
         """Nothing to do: the graphs read this memory."""

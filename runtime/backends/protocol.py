@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -35,6 +35,24 @@ class Buffer(Protocol):
 
     def pull(self) -> None:
         """Make what the graphs wrote visible in `array` (nothing to do on the CPU)."""
+        ...
+
+
+@runtime_checkable
+class GrowingBuffer(Buffer, Protocol):
+    """A buffer in the host's memory, of which graphs may also be bound to a part."""
+
+    def beginning(self, shape: tuple[int, ...]) -> Buffer:
+        """A buffer of this shape, and no more numbers, over the beginning of the memory."""
+        ...
+
+
+@runtime_checkable
+class Sliceable(Protocol):
+    """A buffer of which a part can be bound as well: those of the CPU can."""
+
+    def prefix(self, size: int) -> Buffer:
+        """A buffer over the first `size` entries of axis 0, in the same memory."""
         ...
 
 
@@ -93,4 +111,13 @@ class Backend(Protocol):
     def sweep(self, step: BoundGraph, column: Buffer, pixel: Buffer, width: int) -> Sweep:
         """What draws rows of `width` pixels by a step that was bound with `column`, int64 [1], and `pixel`, [B] or
         [B, C]; both are its own while it draws. Raises `EngineError`."""
+        ...
+
+
+@runtime_checkable
+class WaveBackend(Backend, Protocol):
+    """An engine that also runs wave graphs, whose number of lanes changes from run to run."""
+
+    def first(self, buffer: Any, count: int) -> Buffer:
+        """The first `count` entries along axis 0 of a buffer that `allocate` gave, in its memory."""
         ...

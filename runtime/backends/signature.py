@@ -29,13 +29,15 @@ class Signature:
 
 
 def signature(manifest: Manifest, part: str) -> Signature:
-    """The signature of `part`: "step" or one of `manifest.PARTS`."""
+    """The signature of `part`: "step" or one of `manifest.SIBLINGS`."""
     height, width = manifest.shape
     distribution = distribution_of(manifest)
     numbers, pixel, dtype = distribution.parameters, distribution.pixel_shape, distribution.dtype
     prologue: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.prologue}
     states: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.states}
     row_result = (manifest.row_result_dtype, (width, manifest.row_result.width))
+    if part in ("wave", "ahead"):
+        return _wave(manifest, part, prologue)
     if part == "prologue":
         return Signature({item.name: (item.dtype, item.shape) for item in manifest.conditions}, prologue)
     if part == "score":
@@ -52,6 +54,23 @@ def signature(manifest: Manifest, part: str) -> Signature:
         inputs |= {"top_k": ("int64", ()), "top_p": ("float32", ())}
     outputs = {"logits": ("float32", (numbers,)), "pixel": (dtype, pixel)}
     return Signature(inputs, outputs | _written(manifest, "step"), prologue | states)
+
+
+def _wave(manifest: Manifest, part: str, prologue: Tensors) -> Signature:
+    """Axis 0 counts lanes, of states and prologue tensors images, and of `ahead` the lanes that it was made for."""
+    wave, distribution = manifest.wave, distribution_of(manifest)
+    assert wave is not None
+    lane: Tensors = dict.fromkeys(("slot", "row", "col"), ("int64", ()))
+    states: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in wave.states}
+    ahead: Tensors = {} if wave.ahead is None else {"ahead": ("float32", (wave.ahead,))}
+    if part == "ahead":
+        return Signature(lane, ahead, prologue | states)
+    dtype, pixel = distribution.dtype, distribution.pixel_shape
+    inputs: Tensors = lane | ahead | ({"place": ("int64", ())} if ahead else {})
+    inputs |= {"noise": ("float32", (distribution.noise_width,)), "temperature": ("float32", ())}
+    inputs |= {"given": (dtype, pixel), "use_given": ("bool", ())}
+    outputs: Tensors = {"logits": ("float32", (distribution.parameters,)), "pixel": (dtype, pixel)}
+    return Signature(inputs, outputs | {f"{name}.out": held for name, held in states.items()}, prologue | states)
 
 
 def tensor_bytes(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> int:
@@ -77,7 +96,8 @@ def check_signature(graph: Graph, expected: Signature, name: str) -> None:
 def levels_of(manifest: Manifest) -> dict[str, int]:
     """How many values each tensor of codes may have that a graph of this export takes, by its name."""
     levels = {spec.name: spec.levels for spec in manifest.conditions}
-    levels |= {spec.name: manifest.pixel.levels for spec in manifest.states if spec.role == "pixels"}
+    held = (*manifest.states, *(manifest.wave.states if manifest.wave else ()))
+    levels |= {spec.name: manifest.pixel.levels for spec in held if spec.role == "pixels"}
     levels |= dict.fromkeys(("pixels", "given"), manifest.pixel.levels)
     return {name: size for name, size in levels.items() if size is not None}
 
@@ -106,8 +126,8 @@ def _check(found: Mapping[str, TensorInfo], required: Tensors, optional: Tensors
         if name not in known:
             raise GraphFileError(f"{where} {name!r} is not in the manifest; {advice}.")
         dtype, shape = known[name]
-        full = (1,) if name == "col" else (None, *shape)
-        batched = name == "col" or info.shape[:1] == (None,)
+        full = (1,) if name == "col" and "slot" not in found else (None, *shape)
+        batched = full == (1,) or info.shape[:1] == (None,)
         if info.dtype != dtype or not batched or not _fits(info.shape, full):
             raise GraphFileError(
                 f"{where} {name!r} is {info.dtype} {_shown(info.shape)}, expected {dtype} {_shown(full)}; {advice}."

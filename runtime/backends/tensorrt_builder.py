@@ -9,6 +9,7 @@ from typing import Any
 from pixelsnail_infer.errors import BackendError, GraphFileError
 from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.runtime.backends.tensorrt_package import Package, new_log
+from pixelsnail_infer.runtime.files.whole_axes import with_whole_axes
 
 __all__ = ["LARGEST", "LARGEST_WHOLE", "Built", "build_engine", "build_flags", "check_targets"]
 
@@ -51,8 +52,8 @@ def build_engine(
     package: Package, model: bytes, name: str, targets: Sequence[str] = (), largest: int = LARGEST,
     timing: bytes = b"", threads: int | None = None,
 ) -> Built:  # fmt: skip
-    """Compile the ONNX `model` for batches of 1 … `largest`: with TensorRT for RTX for the compute capabilities
-    `targets`, one engine for all, else for the current GPU. `name` is the file's in messages.
+    """Compile the ONNX `model` for batches of 1 … `largest`, caches in full: with TensorRT for RTX for the compute
+    capabilities `targets`, one engine for all, else for the current GPU. `name` is the file's in messages.
 
     Raises `GraphFileError` when TensorRT refuses the graph or would not write a state in place. A fault of the builder
     ends the process.
@@ -63,7 +64,7 @@ def build_engine(
         builder.max_threads = threads
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse(model):
+    if not parser.parse(with_whole_axes(model)):
         raise _refused(package, name, _complaints(parser) or log.reason())
     _check_states(network, package, name)
     config = _config(package, builder, targets)

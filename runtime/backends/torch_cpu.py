@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pixelsnail_infer.errors import EngineError, GraphFileError
 from pixelsnail_infer.plan import DEFAULT_PLAN, HALF_PLANS, INT8_PLAN, Plan
-from pixelsnail_infer.runtime.backends.host import aligned_zeros, check_threads, no_room, reason_of
+from pixelsnail_infer.runtime.backends.host import aligned_zeros, beginning_of, check_threads, no_room, reason_of
 from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph, Sweep, TensorInfo
 from pixelsnail_infer.runtime.backends.sweeps import StepByStep
 from pixelsnail_infer.runtime.backends.torch_products import half_products
@@ -79,13 +80,24 @@ class TorchBackend:
 
 
 class HostBuffer:
-    """NumPy memory with a tensor over it."""
+    """NumPy memory with a tensor over it: new memory, or the beginning of `memory`."""
 
-    __slots__ = ("array", "tensor")
+    __slots__ = ("_dtype", "array", "tensor")
 
-    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
-        self.array = aligned_zeros(shape, dtype)
+    def __init__(self, shape: tuple[int, ...], dtype: str, memory: NDArray[Any] | None = None) -> None:
+        self._dtype = dtype
+        self.array = aligned_zeros(shape, dtype) if memory is None else beginning_of(memory, shape)
         self.tensor = torch.from_numpy(self.array).view(DTYPES[dtype])
+
+    def beginning(self, shape: tuple[int, ...]) -> HostBuffer:
+        """See `protocol.GrowingBuffer`."""
+        return HostBuffer(shape, self._dtype, self.array)
+
+    def prefix(self, size: int) -> HostBuffer:
+        """See `protocol.Sliceable`."""
+        part = HostBuffer.__new__(HostBuffer)
+        part._dtype, part.array, part.tensor = self._dtype, self.array[:size], self.tensor[:size]
+        return part
 
     def push(self) -> None:
         """Nothing to do: the graphs read this memory."""

@@ -17,8 +17,10 @@ from pixelsnail_infer.runtime.bench.drawing import Drawing
 from pixelsnail_infer.runtime.bench.floors import Floors
 from pixelsnail_infer.runtime.bench.machine import Others, load_average, machine
 from pixelsnail_infer.runtime.bench.recording import RecordedGraphs
+from pixelsnail_infer.runtime.bench.waving import measure_waves
 from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
 from pixelsnail_infer.runtime.drawing.loading import opened
+from pixelsnail_infer.runtime.drawing.schedules import runs_waves
 from pixelsnail_infer.runtime.drawing.states import state_bytes
 from pixelsnail_infer.runtime.drawing.workspace import Workspace
 from pixelsnail_infer.runtime.files.model_files import ExportFiles
@@ -66,6 +68,8 @@ def _batch(files: ExportFiles, engine: Backend, work: Workspace, recorded: Recor
     found = Drawing(manifest, work, recorded, size).measure(seconds, floors)
     found["other_processes_cores"] = others.cores()
     found["memory"] = {"state_bytes": state_bytes(manifest, size), "buffer_bytes": buffer_bytes(manifest, size)}
+    if manifest.wave is not None and runs_waves(engine):
+        found["in_waves"] = measure_waves(manifest, work, size, seconds)
     found["floor"] = None if floors is None else _floor(manifest, floors.found(), found)
     return found
 

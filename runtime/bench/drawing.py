@@ -103,6 +103,8 @@ class Drawing:
         return request, batch
 
     def _row(self, row: int, request: Request, batch: Batch, times: Times) -> float:
+        batch.states.reset()  # rows come in any order, and caches are as long as each needs
+        batch.states.reach(row + 1)
         self._recorded.runs.clear()
         began = perf_counter()
         next(draw_rows(self._manifest, batch, request, row))

@@ -87,6 +87,12 @@ def _notes(found: Mapping[str, Any]) -> Iterator[str]:
     else:
         rates = ", ".join(short(batch["floor"]["memory_gb_per_s"]) for batch in found["batches"])
         yield f"Floor: the products alone, or what they read at {rates} GB/s, whichever takes longer."
+    for batch in found["batches"]:
+        if (waves := batch.get("in_waves")) is not None:
+            ratio = short(batch["seconds_per_image"] / waves["seconds_per_image"])
+            seconds, timed = short(waves["seconds_per_image"]), f"{waves['waves_timed']} of {waves['waves']}"
+            yield (f"In waves at batch {batch['batch']}: {seconds} s per image, {ratio} times as fast as row by row "
+                   f"({timed} waves timed).")  # fmt: skip
     others = [batch["other_processes_cores"] or 0 for batch in found["batches"]]
     if max(others) > 0.1:
         yield f"Other processes kept up to {max(others):.1f} cores busy meanwhile: repeat it on a quiet machine."

@@ -139,6 +139,12 @@ class Decoder(Codec):
         return self._run(inputs, max_batch, progress)[IMAGE]
 
 
+    def blank(self, n: int) -> NDArray[np.float32]:
+        """What `decode` has for n images before anything is decoded: NaN."""
+        spec = self._manifest.image
+        return np.full((n, *spec.shape, spec.channels), np.nan, np.float32)
+
+
 class Encoder(Codec):
     """A loaded encoder, made by `load_encoder`: images to codes of every level."""
 

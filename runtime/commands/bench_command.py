@@ -34,6 +34,8 @@ get through all of them, the image is extrapolated, and the report says from how
   states, buffers what a batch takes, exactly; peak: of a fresh process that loads the model and draws a row
   others' cores   how many cores other processes kept busy meanwhile. Figures want a quiet machine
 
+Exports with wave graphs are timed in waves too; everything else is of rows and steps.
+
 Conditions are zeros: their values do not matter for the time. --json holds all of it, and the shape of every product.
 It is for the CPU: on a GPU nothing waits within a row; `benchmarks/gpu_check` in the repository measures there. Nothing
 is written before everything is measured."""

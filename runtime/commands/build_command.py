@@ -12,7 +12,7 @@ from pixelsnail_infer.codec import CODEC_KINDS
 from pixelsnail_infer.commandline import ArgumentParser
 from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import BackendError, GraphFileError
-from pixelsnail_infer.manifest import METADATA_KEY
+from pixelsnail_infer.manifest import METADATA_KEY, PARTS
 from pixelsnail_infer.messages import shown
 from pixelsnail_infer.plan import Plan, require
 from pixelsnail_infer.runtime.backends import is_device
@@ -97,7 +97,7 @@ def graph_files(path: str) -> Iterator[GraphFile]:
         return
     files = ModelFiles(path)
     _check(files.manifest.plan, path)
-    for part in ("step", *files.manifest.parts):
+    for part in ("step", *(part for part in files.manifest.parts if part in PARTS)):
         yield files.open(part)
 
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer import __version__
 from pixelsnail_infer.codec import CodecManifest
+from pixelsnail_infer.denoiser import DenoiserManifest
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.messages import one_line
-from pixelsnail_infer.runtime.commands.images import check_alone, grid_columns, make_grid, png_alone, png_grid
 from pixelsnail_infer.runtime.files.arrays import npy
+from pixelsnail_infer.runtime.files.images import check_alone, grid_columns, make_grid, png_alone, png_grid
 from pixelsnail_infer.runtime.files.saving import write_all
 
 __all__ = [
@@ -76,8 +77,9 @@ def print_written(paths: Sequence[Path]) -> None:
         print(f"wrote {one_line(paths[0])}")
 
 
-def how_drawn(args: argparse.Namespace, files: Sequence[str], manifests: Sequence[Manifest | CodecManifest]
-              ) -> dict[str, str]:  # fmt: skip
+def how_drawn(
+    args: argparse.Namespace, files: Sequence[str], manifests: Sequence[Manifest | CodecManifest | DenoiserManifest]
+) -> dict[str, str]:
     """What the text chunks of every picture of a call say: models and settings, nothing of the time or the machine."""
     settings = {name: getattr(args, name) for name in ("seed", "temperature", "top_k", "top_p")}
     return {

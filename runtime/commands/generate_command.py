@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,13 @@ from pixelsnail_infer.runtime.commands.drawn import (
     print_written,
     write_drawn,
 )
-from pixelsnail_infer.runtime.commands.images import as_pixels, require_pillow
 from pixelsnail_infer.runtime.commands.labels import read_conditions
 from pixelsnail_infer.runtime.commands.options import (
     add_conditions,
     add_engine,
     add_grid,
     add_output,
+    add_stages,
     array_files,
     checked,
     output,
@@ -38,8 +37,10 @@ from pixelsnail_infer.runtime.commands.options import (
 from pixelsnail_infer.runtime.commands.pictures import WrongSizeError, read_picture
 from pixelsnail_infer.runtime.commands.progress import ProgressBar
 from pixelsnail_infer.runtime.files.arrays import load_array, npz
+from pixelsnail_infer.runtime.files.images import as_pixels, require_pillow
 from pixelsnail_infer.runtime.files.saving import check_targets
-from pixelsnail_infer.runtime.pipeline.pipeline import Generated, Pipeline, load_pipeline
+from pixelsnail_infer.runtime.pipeline.generated import Generated
+from pixelsnail_infer.runtime.pipeline.pipeline import Pipeline, load_pipeline
 from pixelsnail_infer.runtime.requests.memory import check_images_fit
 from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH
 
@@ -75,18 +76,7 @@ def add_generate(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("files", metavar="FILE.onnx", nargs="+", help="priors in order of drawing, then the decoder")
     parser.add_argument("--n", type=whole(1), help=f"images (default: one per label, or {DEFAULT_N})")
     add_conditions(parser)
-    parser.add_argument(
-        "--link", type=checked(_link), action="append", default=[], metavar="STAGE.NAME=STAGE",
-        help="which earlier prior, from 0, feeds a condition of codes (none: --condition does); may be repeated",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=whole(0), default=0, help="integer from 0 to 2^64 - 1 (default 0)")
-    parser.add_argument(
-        "--temperature", type=checked(_each(float)), default=1.0, help="0 takes the most probable (default 1)"
-    )
-    parser.add_argument("--top-k", type=checked(_each(integer)), help="draw from the k most probable codes only")
-    parser.add_argument(
-        "--top-p", type=checked(_each(float)), help="draw from the most probable codes that hold this mass, 0 < p ≤ 1"
-    )
+    add_stages(parser)
     parser.add_argument("--image", metavar="FILE", help="a picture to complete, of the encoder's size, or a .npy")
     parser.add_argument("--keep", type=checked(_rectangle), metavar="X0,Y0,X1,Y1", help="what stays of it, in pixels: "
                         "columns X0 … X1 - 1 of rows Y0 … Y1 - 1")
@@ -170,16 +160,6 @@ def _what(found: Generated, n: int) -> str:
     return f"{n} image{many} of {height}×{width}" + (f" from codes {codes}" if codes else "")
 
 
-def _each(number: Callable[[str], Any]) -> Callable[[str], Any]:
-    """One number, or a list with commas between, of which `off` is None."""
-
-    def parse(text: str) -> Any:
-        items = [None if item.strip() == "off" else number(item) for item in text.split(",")]
-        return items if len(items) > 1 else items[0]
-
-    return parse
-
-
 def _rectangle(text: str) -> tuple[int, ...]:
     try:
         numbers = tuple(integer(item) for item in text.split(","))
@@ -188,11 +168,3 @@ def _rectangle(text: str) -> tuple[int, ...]:
     if len(numbers) != 4:
         raise ValueError(f"{shown(text)} is not a rectangle; write X0,Y0,X1,Y1, as in 0,0,128,256")
     return numbers
-
-
-def _link(text: str) -> tuple[tuple[int, str], int | None]:
-    place, _, source = text.partition("=")
-    stage, _, name = place.partition(".")
-    if not (stage.isdecimal() and name and (source.isdecimal() or source == "none")):
-        raise ValueError(f"{shown(text)} is not STAGE.NAME=STAGE; write for example 2.condition=0, or 2.condition=none")
-    return (integer(stage), name), None if source == "none" else integer(source)

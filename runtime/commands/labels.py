@@ -59,34 +59,49 @@ def read_conditions(
 ) -> dict[str, Any]:
     """Values of the conditions `specs` for n images, from `--label` and `--condition`; lists of classes are cycled over
     the images. A name that is not among them is passed on, to be refused with the names that there are."""
+    cycles, values = read_cycles(specs, labels, pairs)
+    return {**{name: np.resize(held, n) for name, held in cycles.items()}, **values}
+
+
+def read_cycles(
+    specs: Sequence[ConditionSpec], labels: Sequence[int] | None, pairs: Sequence[tuple[str, str]]
+) -> tuple[dict[str, NDArray[np.int64]], dict[str, Any]]:
+    """The same for any number of images: the lists of classes int64 [m], to be cycled over them, and the other values,
+    each for all images or with one for each."""
+    cycles: dict[str, NDArray[np.int64]] = {}
     values: dict[str, Any] = {}
     if labels:
-        values[class_condition(specs).name] = _cycle(labels, n)
+        cycles[class_condition(specs).name] = np.array(labels, np.int64)
     by_name = {spec.name: spec for spec in specs}
     for name, text in pairs:
-        if name in values:
+        if name in cycles or name in values:
             raise RequestError(f"The condition {name!r} was given twice; give it once.")
-        values[name] = _read(by_name.get(name), name, text, n)
-    if missing := [spec for spec in specs if spec.name not in values]:
+        spec = by_name.get(name)
+        if spec is not None and spec.kind == "class" and not text.endswith(".npy"):
+            cycles[name] = _classes(name, text)
+        else:
+            values[name] = _read(spec, name, text)
+    if missing := [spec for spec in specs if spec.name not in cycles and spec.name not in values]:
         option = "--label 0-9" if missing[0].kind == "class" else f"--condition {missing[0].name}=FILE.npy"
         raise RequestError(f"This model needs a condition: {describe(missing[0])}; add for example {option}.")
-    return values
+    return cycles, values
 
 
-def _read(spec: ConditionSpec | None, name: str, text: str, n: int) -> Any:
+def _read(spec: ConditionSpec | None, name: str, text: str) -> Any:
     if text.endswith(".npy"):
         return load_array(text, f"--condition {name}")
     if spec is None:
         return text
-    try:
-        if spec.kind == "class":
-            return _cycle(parse_labels(text), n)
-        if spec.kind == "vector":
+    if spec.kind == "vector":
+        try:
             return np.array([float(item) for item in text.split(",")])
-    except ValueError as error:
-        raise RequestError(f"--condition {name}: {str(error)[:200]}.") from error
+        except ValueError as error:
+            raise RequestError(f"--condition {name}: {str(error)[:200]}.") from error
     raise RequestError(f"--condition {name} needs a .npy file: {describe(spec)}.")
 
 
-def _cycle(labels: Sequence[int], n: int) -> NDArray[np.int64]:
-    return np.resize(np.array(labels, np.int64), n)
+def _classes(name: str, text: str) -> NDArray[np.int64]:
+    try:
+        return np.array(parse_labels(text), np.int64)
+    except ValueError as error:
+        raise RequestError(f"--condition {name}: {str(error)[:200]}.") from error

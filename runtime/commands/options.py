@@ -6,7 +6,7 @@ import argparse
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pixelsnail_infer.commandline import integer
 from pixelsnail_infer.errors import RequestError
@@ -14,10 +14,12 @@ from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.backends import BACKENDS, is_device
 from pixelsnail_infer.runtime.commands.labels import parse_condition, parse_labels
 from pixelsnail_infer.runtime.commands.outputs import parse_output
+from pixelsnail_infer.wave import SCHEDULES
 
 __all__ = [
-    "add_choice", "add_conditions", "add_engine", "add_grid", "add_model", "add_output", "array_files", "checked",
-    "output", "whole",
+    "add_choice", "add_conditions", "add_engine", "add_grid", "add_model", "add_output", "add_schedule", "add_stages",
+    "array_files",
+    "checked", "output", "whole",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -28,15 +30,36 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="OUT.onnx", help="the step file of an export, or its archive, OUT.pt")
 
 
-def add_conditions(parser: argparse.ArgumentParser) -> None:
-    """`--label` and `--condition`."""
+def add_conditions(parser: argparse.ArgumentParser, every: str = "") -> None:
+    """`--label` and `--condition`. The word `every`, if there is one, is a label, too, and stays as it is."""
+
+    def labels(text: str) -> list[int] | str:
+        return every if every and text == every else parse_labels(text)
+
+    more = f"{every}, " if every else ""
     parser.add_argument(
-        "--label", type=checked(parse_labels), help="class labels: 3, 0-9 or 0,1,5-7; cycled over the images"
+        "--label", type=checked(labels), help=f"class labels: {more}3, 0-9 or 0,1,5-7; cycled over the images"
     )
     parser.add_argument(
         "--condition", type=checked(parse_condition), action="append", default=[], metavar="NAME=VALUE",
         help="any condition: NAME=FILE.npy, or a list of classes or numbers; may be repeated",
     )  # fmt: skip
+
+
+def add_stages(parser: argparse.ArgumentParser) -> None:
+    """`--link`, and the settings of a draw that may differ from prior to prior."""
+    parser.add_argument(
+        "--link", type=checked(_link), action="append", default=[], metavar="STAGE.NAME=STAGE",
+        help="which earlier prior, from 0, feeds a condition of codes (none: --condition does); may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=whole(0), default=0, help="integer from 0 to 2^64 - 1 (default 0)")
+    parser.add_argument(
+        "--temperature", type=checked(_each(float)), default=1.0, help="0 takes the most probable (default 1)"
+    )
+    parser.add_argument("--top-k", type=checked(_each(integer)), help="draw from the k most probable codes only")
+    parser.add_argument(
+        "--top-p", type=checked(_each(float)), help="draw from the most probable codes that hold this mass, 0 < p ≤ 1"
+    )
 
 
 def add_grid(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +86,15 @@ def add_choice(parser: argparse.ArgumentParser, each: bool = False) -> None:
     parser.add_argument(
         "--backend", type=checked(_one_or_each(_backend, each)), default="auto", metavar="BACKEND",
         help=f"the engine: {', '.join(BACKENDS)}, or auto, what runs the file (default auto){more}",
+    )  # fmt: skip
+
+
+def add_schedule(parser: argparse.ArgumentParser) -> None:
+    """`--schedule`."""
+    parser.add_argument(
+        "--schedule", choices=SCHEDULES, default="auto",
+        help="raster: row by row; wavefront: a pixel of many rows at a time, of exports that have it; the pixels are "
+        "the same (default auto: what is quicker)",
     )  # fmt: skip
 
 
@@ -122,3 +154,21 @@ def output(*suffixes: str, dash: bool = False) -> Callable[[str], Path]:
         return path
 
     return checked(parse)
+
+
+def _each(number: Callable[[str], Any]) -> Callable[[str], Any]:
+    """One number, or a list with commas between, of which `off` is None."""
+
+    def parse(text: str) -> Any:
+        items = [None if item.strip() == "off" else number(item) for item in text.split(",")]
+        return items if len(items) > 1 else items[0]
+
+    return parse
+
+
+def _link(text: str) -> tuple[tuple[int, str], int | None]:
+    place, _, source = text.partition("=")
+    stage, _, name = place.partition(".")
+    if not (stage.isdecimal() and name and (source.isdecimal() or source == "none")):
+        raise ValueError(f"{shown(text)} is not STAGE.NAME=STAGE; write for example 2.condition=0, or 2.condition=none")
+    return (integer(stage), name), None if source == "none" else integer(source)

@@ -13,7 +13,7 @@ from pixelsnail_infer.distributions import from_uint8
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.plainfile import open_plain
-from pixelsnail_infer.runtime.commands.images import require_pillow
+from pixelsnail_infer.runtime.files.images import require_pillow
 
 __all__ = ["WrongSizeError", "read_picture"]
 

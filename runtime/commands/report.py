@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pixelsnail_infer.codec import CODEC_KINDS, CodecManifest
+from pixelsnail_infer.denoiser import DENOISER, DenoiserManifest
 from pixelsnail_infer.errors import GraphFileError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.codecs.codec import read_codec
+from pixelsnail_infer.runtime.denoising.files import DenoiserFiles
 from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
 from pixelsnail_infer.runtime.drawing.states import state_bytes
 from pixelsnail_infer.runtime.files.archive_files import ArchiveFiles, is_archive, kind_of_file
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
-from pixelsnail_infer.runtime.files.model_files import ModelFiles
+from pixelsnail_infer.runtime.files.model_files import LOADERS, ModelFiles
 from pixelsnail_infer.runtime.requests.conditions import describe
 
 
@@ -22,7 +24,10 @@ def describe_files(path: str | Path, *, json: bool = False) -> tuple[str, bool]:
 
     With `json` the text is the manifest's JSON and the other files are not looked at.
     """
-    if kind_of_file(path, ("prior", *CODEC_KINDS)) in CODEC_KINDS:
+    kind = kind_of_file(path, tuple(LOADERS))
+    if kind == DENOISER:
+        return _denoiser(DenoiserFiles(path), json)
+    if kind in CODEC_KINDS:
         file, codec = read_codec(path)
         return (codec.to_json() if json else "\n".join(_codec(codec, file))), True
     if is_archive(path):
@@ -63,7 +68,28 @@ def _codec(manifest: CodecManifest, file: GraphFile) -> Iterator[str]:
     yield from _origin(manifest)
 
 
-def _origin(manifest: Manifest | CodecManifest) -> Iterator[str]:
+def _denoiser(files: DenoiserFiles, json: bool) -> tuple[str, bool]:
+    manifest, spec = files.manifest, files.manifest.diffusion
+    if json:
+        return manifest.to_json(), True
+    image = manifest.image
+    lines = [f"{manifest.kind} of family {manifest.model.family}, format version {manifest.format_version}",
+             f"  image       {image.shape[0]}×{image.shape[1]}, {image.channels} channel"
+             f"{'s' if image.channels > 1 else ''} in [-1, 1]",
+             *(f"  condition   {describe(condition)}" for condition in manifest.conditions),
+             f"  diffusion   {spec.steps} steps, {spec.noise_schedule}, predicts {spec.predict}, variance "
+             f"{spec.variance}, times {'rescaled to 0 to 1000' if spec.rescale_timesteps else 'as they are'}",
+             f"  parameters  {manifest.parameters:,}, precision {manifest.precision}, {manifest.projections:,} numbers "
+             "tell an image its step",
+             *_origin(manifest), "files"]  # fmt: skip
+    try:
+        times = files.times()
+        return "\n".join([*lines, f"  {Path(times.name).name}  {_size(times.size)}, intact"]), True
+    except GraphFileError as error:
+        return "\n".join([*lines, f"  {error}"]), False
+
+
+def _origin(manifest: Manifest | CodecManifest | DenoiserManifest) -> Iterator[str]:
     yield f"  checkpoint  sha256 {manifest.checkpoint.sha256}"
     yield "  versions    " + ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     for name, value in manifest.verification.items():
@@ -82,6 +108,9 @@ def _model(manifest: Manifest) -> Iterator[str]:
         f"{parameters.per_row:,}, per step {parameters.per_step:,}"
     )
     yield "  schedule    " + str(manifest.plan).removeprefix("schedule ")
+    if (wave := manifest.wave) is not None:
+        ahead = f", {wave.span} of them computed ahead together" if wave.span > 1 else ""
+        yield f"  waves       also in waves of slope {wave.slope}{ahead}; parameters {wave.parameters:,}"
     if (bits := manifest.bits_per_dim) is not None:
         yield f"  bits/dim    {bits.exported:.4f} instead of {bits.reference:.4f} in float32, a change of " + (
             f"{bits.change:.2%} (allowed {bits.limit:.2%}), on {bits.images} {bits.codes} images"

@@ -6,6 +6,13 @@ import argparse
 import time
 
 from pixelsnail_infer.commandline import ArgumentParser
+from pixelsnail_infer.runtime.commands.denoising import (
+    add_denoising,
+    input_files,
+    is_denoiser,
+    refuse_denoising,
+    sample_denoiser,
+)
 from pixelsnail_infer.runtime.commands.drawn import (
     DEFAULT_N,
     Drawn,
@@ -16,7 +23,6 @@ from pixelsnail_infer.runtime.commands.drawn import (
     print_written,
     write_drawn,
 )
-from pixelsnail_infer.runtime.commands.images import require_pillow
 from pixelsnail_infer.runtime.commands.labels import read_conditions
 from pixelsnail_infer.runtime.commands.options import (
     add_conditions,
@@ -24,12 +30,15 @@ from pixelsnail_infer.runtime.commands.options import (
     add_grid,
     add_model,
     add_output,
+    add_schedule,
     array_files,
     whole,
 )
 from pixelsnail_infer.runtime.commands.progress import ProgressBar
+from pixelsnail_infer.runtime.denoising.denoiser import DENOISED_AT_ONCE
 from pixelsnail_infer.runtime.drawing.loading import load
 from pixelsnail_infer.runtime.files.arrays import load_array
+from pixelsnail_infer.runtime.files.images import require_pillow
 from pixelsnail_infer.runtime.files.saving import check_targets
 from pixelsnail_infer.runtime.requests.memory import check_images_fit, request_bytes
 from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH
@@ -40,6 +49,7 @@ Draw images from an exported model.
   pixelsnail-infer sample digits.onnx --n 40 --label 0-9 --seed 0 -o digits.png                  one grid of all
   pixelsnail-infer sample digits.onnx --n 40 --label 0-9 --scale 8 -o 'digit_{label}_{index:04d}.png'  a file for each
   pixelsnail-infer sample digits.onnx --n 40 --label 0-9 -o out/                                 out/0000.png, …
+  pixelsnail-infer sample unet.onnx --n 16 --steps ddim50 -o grid.png                            with a denoiser
 
 The same seed gives the same images, whatever --max-batch and --threads are. A .png shows codes as grey levels, and
 images as they are; a .npy holds the codes themselves, int64 [n, H, W], or the images, float32 [n, H, W, C] in [-1, 1],
@@ -60,8 +70,10 @@ def add_sample(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     parser.add_argument("--top-p", type=float, help="draw from the most probable codes that hold this mass, 0 < p ≤ 1")
     parser.add_argument("--known", metavar="FILE.npy", help="pixels to complete, [H, W] or [n, H, W], or float [… C]")
     parser.add_argument("--known-mask", metavar="FILE.npy", help="bool [H, W] or [n, H, W]: where --known counts")
+    add_denoising(parser)
     add_grid(parser)
-    add_engine(parser, f"images drawn together (default {DEFAULT_MAX_BATCH})")
+    add_engine(parser, f"images drawn together (default {DEFAULT_MAX_BATCH}, of denoisers {DENOISED_AT_ONCE})")
+    add_schedule(parser)
     add_output(parser, required=True)
     parser.set_defaults(run=run_sample, fail=parser.error)
 
@@ -71,12 +83,17 @@ def run_sample(args: argparse.Namespace) -> int:
     n, output = images_asked(args), args.output
     check_grid_options(args)
     paths = output.paths(n, args.seed, args.label)
-    check_targets(paths, [args.model, args.known, args.known_mask, *array_files(args)], make_folders=output.folder)
+    inputs = [args.model, args.known, args.known_mask, *array_files(args), *input_files(args)]
+    check_targets(paths, inputs, make_folders=output.folder)
     if output.picture:
         require_pillow()
+    if is_denoiser(args.model):
+        return sample_denoiser(args, n, paths)
+    refuse_denoising(args)
     known = None if args.known is None else load_array(args.known, "--known")
     mask = None if args.known_mask is None else load_array(args.known_mask, "--known-mask")
-    with load(args.model, device=args.device, backend=args.backend, threads=args.threads) as sampler:
+    with load(args.model, device=args.device, backend=args.backend, threads=args.threads,
+              schedule=args.schedule) as sampler:  # fmt: skip
         manifest = sampler.manifest
         check_images_fit(n, request_bytes(manifest))
         check_picture(args, n, manifest.shape)

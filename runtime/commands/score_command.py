@@ -18,6 +18,13 @@ from pixelsnail_infer.distributions import distribution_of
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.messages import one_line
+from pixelsnail_infer.runtime.commands.denoising import (
+    add_steps,
+    input_files,
+    is_denoiser,
+    refuse_denoising,
+    score_denoiser,
+)
 from pixelsnail_infer.runtime.commands.labels import read_conditions
 from pixelsnail_infer.runtime.commands.options import (
     add_conditions,
@@ -25,9 +32,11 @@ from pixelsnail_infer.runtime.commands.options import (
     add_model,
     array_files,
     output,
+    whole,
 )
 from pixelsnail_infer.runtime.commands.pictures import WrongSizeError, read_picture
 from pixelsnail_infer.runtime.commands.progress import ProgressBar
+from pixelsnail_infer.runtime.denoising.denoiser import DENOISED_AT_ONCE
 from pixelsnail_infer.runtime.drawing.loading import load
 from pixelsnail_infer.runtime.drawing.scoring import SCORE_BATCH, log_likelihood
 from pixelsnail_infer.runtime.files.arrays import load_array, npy
@@ -45,7 +54,8 @@ How likely are these images under the model? Prints bits per dimension for each 
   pixelsnail-infer score photos.onnx *.png --csv - | sort -t, -k3,3g | head       the least likely first
 
 A .npy holds codes, integers [n, H, W] or [H, W], or images, floating-point numbers [n, H, W, C] or [H, W, C] in [-1,
-1]. A .png is one image, for models of images only. Labels are cycled over the images, as in `sample`.
+1]. A .png is one image, for models of images only. Labels are cycled over the images, as in `sample`. Of a denoiser it
+is the variational bound: the least that is known of the likelihood.
 
 --csv writes a line of names, then one row per image in the order given:
   file             as it was given
@@ -61,7 +71,9 @@ def add_score(commands: argparse._SubParsersAction[ArgumentParser]) -> None:
     add_model(parser)
     parser.add_argument("images", metavar="FILE", nargs="+", help=".npy of codes or images, or .png")
     add_conditions(parser)
-    add_engine(parser, f"images scored together (default {SCORE_BATCH})")
+    parser.add_argument("--seed", type=whole(0), default=0, help="denoisers: of the noise that is added (default 0)")
+    add_steps(parser)
+    add_engine(parser, f"images scored together (default {SCORE_BATCH}, of denoisers {DENOISED_AT_ONCE})")
     parser.add_argument("--csv", metavar="FILE.csv", type=output(".csv", dash=True), help="a row per image; - prints")
     parser.add_argument("-o", "--output", type=output(".npy"), help="natural-log probabilities, float32 [n, H, W]")
     parser.set_defaults(run=run_score)
@@ -71,19 +83,16 @@ def run_score(args: argparse.Namespace) -> int:
     """Score, print bits per dimension, and write what was asked for."""
     printed = args.csv == Path("-")
     files = [path for path in (None if printed else args.csv, args.output) if path is not None]
-    check_targets(files, [args.model, *args.images, *array_files(args)])
-    with load(args.model, device=args.device, backend=args.backend, threads=args.threads) as sampler:
-        manifest = sampler.manifest
-        sets = [_read_images(manifest, path) for path in args.images]
-        images = np.concatenate(sets)
-        conditions = read_conditions(manifest.conditions, args.label, args.condition, len(images))
-        with ProgressBar(len(images) * manifest.height * manifest.width) as progress:
-            logprob = sampler.score(images, max_batch=args.max_batch, progress=progress, **conditions)
-        bits = distribution_of(manifest).bits_per_dim(logprob)
-    nats = log_likelihood(logprob)
-    rows = csv_rows(args.images, [len(held) for held in sets], nats, bits)
+    check_targets(files, [args.model, *args.images, *array_files(args), *input_files(args)])
+    if is_denoiser(args.model):
+        counts, bits, dimensions = score_denoiser(args)
+        nats, logprob = -bits * dimensions * np.log(2.0), None
+    else:
+        refuse_denoising(args)
+        counts, bits, nats, logprob = _scored(args)
+    rows = csv_rows(args.images, counts, nats, bits)
     results = [] if args.csv is None or printed else [(args.csv, rows)]
-    write_all([*results, *([] if args.output is None else [(args.output, npy(logprob))])], len(files))
+    write_all([*results, *([] if logprob is None else [(args.output, npy(logprob))])], len(files))
     if printed:
         sys.stdout.flush()
         sys.stdout.buffer.write(rows)  # data: the bytes that a file would hold, whatever the terminal can show
@@ -96,6 +105,21 @@ def run_score(args: argparse.Namespace) -> int:
     for path in files:
         print(f"wrote {one_line(path)}", file=summary)
     return 0
+
+
+def _scored(args: argparse.Namespace
+            ) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64], NDArray[np.float32] | None]:  # fmt: skip
+    """Of a prior: how many images each file holds, their bits per dimension, their log-likelihoods, and where they are
+    to be written, those of every pixel."""
+    with load(args.model, device=args.device, backend=args.backend, threads=args.threads) as sampler:
+        manifest = sampler.manifest
+        sets = [_read_images(manifest, path) for path in args.images]
+        images = np.concatenate(sets)
+        conditions = read_conditions(manifest.conditions, args.label, args.condition, len(images))
+        with ProgressBar(len(images) * manifest.height * manifest.width) as progress:
+            logprob = sampler.score(images, max_batch=args.max_batch, progress=progress, **conditions)
+        bits = distribution_of(manifest).bits_per_dim(logprob)
+    return [len(held) for held in sets], bits, log_likelihood(logprob), None if args.output is None else logprob
 
 
 def csv_rows(

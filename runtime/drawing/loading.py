@@ -23,12 +23,14 @@ def load(
     device: str = "cpu",
     backend: str = "auto",
     threads: int | None = None,
+    schedule: str = "auto",
 ) -> Sampler:
     """Load an exported model and return its `Sampler`.
 
     `path_or_bytes` is the step file (`out.onnx`); its siblings lie beside it under their names. With bytes, `siblings`
-    maps "row", "prologue", "score" and "filtered" to theirs. Siblings must have the sha256 that the manifest gives; the
-    score and filtered graphs are read when first needed, so their files must stay until then.
+    maps "row", "prologue", "score", "filtered", "wave" and "ahead" to theirs, as far as the model has them. Siblings
+    must have the sha256 that the manifest gives; the score, filtered and wave graphs are read when first needed, so
+    their files must stay until then.
 
     An export in the format torchscript is one archive, `out.pt`, and has no siblings.
 
@@ -39,10 +41,14 @@ def load(
     use, or PyTorch's own setting), and of TensorRT its builder; no global setting stays changed. Any thread may call
     the sampler; calls on one sampler wait for each other.
 
+    `schedule` says in which order pixels are drawn, which changes how long it takes: "raster", row by row; "wavefront",
+    one pixel of many rows at a time, for which the export must have wave graphs; "auto", what is quicker (see
+    `drawing.schedules`).
+
     Raises `GraphFileError` (missing, altered, damaged or unsafe file), `ManifestError` or `BackendError`.
     """
     files, engine, graphs = opened(path_or_bytes, siblings=siblings, device=device, backend=backend, threads=threads)
-    return Sampler(files.manifest, engine, graphs)
+    return Sampler(files.manifest, engine, graphs, schedule)
 
 
 def opened(

@@ -17,13 +17,13 @@ def draw_rows(manifest: Manifest, batch: Batch, request: Request, first: int) ->
     """Draw rows `first` … H-1 of a batch whose states stand before row `first`; yields fresh pixels, [B, W] or
     [B, W, C]."""
     distribution = distribution_of(manifest)
-    sweep = batch.sweep("filtered" if request.filtered(distribution.parameters) else "step")
+    part = "filtered" if request.filtered(distribution.parameters) else "step"
     _write_settings(batch, request, distribution)
     for i in range(first, manifest.height):
         _write_noise(batch, request, distribution, i)
         batch.write_given(request.given[:, i], request.use_given[:, i])
         batch.run_row(i)
-        yield sweep.draw()
+        yield batch.sweep(part).draw()
 
 
 def _write_settings(batch: Batch, request: Request, distribution: Distribution) -> None:

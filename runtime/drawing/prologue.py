@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.backends.graphs import Graphs
 from pixelsnail_infer.runtime.backends.protocol import Backend
+from pixelsnail_infer.runtime.drawing.states import prefixes
 
 Results = dict[str, NDArray[Any]]
 
@@ -56,6 +58,12 @@ class Prologue:
             for slot, one in enumerate(results):
                 buffer.array[slot] = one[name][0]
             buffer.push()
+
+    def prefix(self, size: int) -> Prologue:
+        """The tensors of the first `size` images, over the same memory; it cannot run."""
+        part = copy(self)
+        part.size, part.tensors, part._bound = size, prefixes(self.tensors, size), None
+        return part
 
     def fewer(self, size: int) -> Prologue:
         """A prologue of `size` images with buffers of its own; the last one is kept for the next call."""

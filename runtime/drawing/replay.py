@@ -28,13 +28,13 @@ def replay_rows(
     for name, value in (("temperature", 0), ("noise", 0), ("top_k", numbers), ("top_p", 1)):
         if name in batch.buffers:
             batch.write(name, value)
-    step, logits = batch.bound(part), batch.buffers["logits"]
+    logits = batch.buffers["logits"]
     for i in range(first, manifest.height):
         batch.write_given(pixels[:, i], np.ones((batch.size, manifest.width), bool))
         batch.run_row(i)
         if twice:
             _run_again(batch, "row", "row_result", f"The row graph, run twice for row {i},")
-        result = np.empty((batch.size, manifest.width, numbers), np.float32)
+        step, result = batch.bound(part), np.empty((batch.size, manifest.width, numbers), np.float32)
         for j in range(manifest.width):
             batch.write("col", j)
             step.run()

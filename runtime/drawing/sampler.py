@@ -19,8 +19,10 @@ from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
 from pixelsnail_infer.runtime.drawing.loop import draw_rows
 from pixelsnail_infer.runtime.drawing.prologue import CallConditions
 from pixelsnail_infer.runtime.drawing.replay import replay_rows
+from pixelsnail_infer.runtime.drawing.schedules import check_schedule, in_waves, runs_waves
 from pixelsnail_infer.runtime.drawing.scoring import SCORE_BATCH, log_likelihood
 from pixelsnail_infer.runtime.drawing.states import state_bytes
+from pixelsnail_infer.runtime.drawing.wavefront import draw_waves, replay_waves
 from pixelsnail_infer.runtime.drawing.workspace import Workspace
 from pixelsnail_infer.runtime.requests.conditions import clashing_name, resolve_conditions
 from pixelsnail_infer.runtime.requests.guard import CallGuard
@@ -42,7 +44,7 @@ class Sampler:
     the engine fails or memory runs out.
     """
 
-    def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs) -> None:
+    def __init__(self, manifest: Manifest, backend: Backend, graphs: Graphs, schedule: str = "auto") -> None:
         for method in (self.sample, self.replay, self.score):
             if clash := clashing_name(manifest.conditions, method):
                 raise ManifestError(
@@ -52,18 +54,25 @@ class Sampler:
         self._distribution = distribution_of(manifest)
         self._calls = CallGuard()
         self._work = Workspace(manifest, backend, graphs)
+        self._backend, self._schedule = backend, schedule
+        check_schedule(schedule, manifest, backend)
 
     @property
     def manifest(self) -> Manifest:
         """The frozen description of the model."""
         return self._manifest
 
+    @property
+    def has_waves(self) -> bool:
+        """Whether the export has wave graphs and the backend runs them."""
+        return self._manifest.wave is not None and runs_waves(self._backend)
+
     @memory_told
     def sample(
         self,
         n: int,
         *,
-        seed: int | Sequence[int] = 0,
+        seed: int | Sequence[int] | NDArray[np.uint64] = 0,
         temperature: ArrayLike = 1.0,
         top_k: ArrayLike | None = None,
         top_p: ArrayLike | None = None,
@@ -79,7 +88,8 @@ class Sampler:
         levels).
 
         An integer `seed` s gives image k the noise key (s, k); a sequence of n seeds gives image k the key (seed[k],
-        0). An image depends on its key, conditions and settings only: not on its neighbours, its slot or the batch.
+        0); an array uint64 [n, 2] holds the keys themselves (`pixelsnail_infer.noise.numbered_keys`). An image depends
+        on its key, conditions and settings only: not on its neighbours, its slot or the batch.
         `temperature` (at least 0; 0 takes the most probable code, or the mean of the most probable component), `top_k`
         (1 … L) and `top_p` (above 0, at most 1; both for codes only) are one value or one per image, as are conditions,
         which are given by name.
@@ -135,6 +145,10 @@ class Sampler:
         """Every row of the batch `images` of a call, known leading rows first; each [b, W] or [b, W, C], fresh."""
         some = request[images]
         known = some.leading_rows() if "score" in self._manifest.parts else 0
+        filtered = some.filtered(self._distribution.parameters)
+        if in_waves(self._schedule, self._manifest, self._backend, some.n, filtered, known):
+            yield from draw_waves(self._manifest, self._work.prepared_wave(conditions, images), some)
+            return
         for i in range(known):
             yield some.given[:, i].copy()
         if known < self._manifest.height:
@@ -148,6 +162,7 @@ class Sampler:
         *,
         known_rows: int = 0,
         filtered: bool = False,
+        wavefront: bool = False,
         twice: bool = False,
         max_batch: int | None = None,
         **conditions: Any,
@@ -157,13 +172,18 @@ class Sampler:
 
         `images` is int [n, H, W] or float [n, H, W, C] in [-1, 1]; one image may come without the first axis. The first
         `known_rows` rows (0 … H) are filled in by the score graph instead, as `sample` does with known rows; their
-        logits are NaN. `filtered` runs the step that top-k and top-p need in place of the plain one; the logits are the
-        same. `twice` runs every graph a second time and raises `VerificationError` unless results and states stay the
-        same to the bit. Both are meant for verification.
+        logits are NaN. `filtered` runs the step that top-k and top-p need in place of the plain one, `wavefront` the
+        wave graphs in place of row and step; the logits are the same. `twice` runs every graph that writes states a
+        second time and raises `VerificationError` unless results and states stay the same to the bit. All are meant for
+        verification.
         """
         checked = check_images(self._manifest, images)
         if filtered and not self._distribution.filters:
             raise RequestError(f"filtered is for models of codes; this one's pixels are {self._manifest.pixel.kind}.")
+        if wavefront:
+            check_schedule("wavefront", self._manifest, self._backend)
+            if filtered or known_rows:
+                raise RequestError("waves have no filters and begin with the first row; leave these arguments out.")
         resolved = CallConditions(resolve_conditions(self._manifest, conditions, len(checked)), len(checked))
         limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
         first = count(known_rows, "known_rows") if known_rows else 0
@@ -173,8 +193,12 @@ class Sampler:
         logits = np.full((*checked.shape[:3], self._distribution.parameters), np.nan, np.float32)
         with self._calls:
             for some in split(len(checked), limit):
-                batch = self._work.prepared(resolved, some, checked[some], first)
-                rows = replay_rows(self._manifest, batch, checked[some], part, first, twice)
+                if wavefront:
+                    wave = self._work.prepared_wave(resolved, some)
+                    rows = replay_waves(self._manifest, wave, checked[some], twice)
+                else:
+                    batch = self._work.prepared(resolved, some, checked[some], first)
+                    rows = replay_rows(self._manifest, batch, checked[some], part, first, twice)
                 for i, row in enumerate(rows, first):
                     logits[some, i] = row
         return logits
@@ -236,8 +260,21 @@ class Sampler:
         `filtered` (where the model has filters) and `score` also load and run those graphs.
         """
         size, filters = count(n, "n"), self._distribution.filters
+        if not (filtered or score) and in_waves(self._schedule, self._manifest, self._backend, size, False, 0):
+            with self._calls:
+                self._work.warm_up_waves(size)
+            return
         with self._calls:
             self._work.warm_up(size, ("step", "filtered") if filtered and filters else ("step",), score)
+
+    def loaded(self, parts: Sequence[str] = ()) -> tuple[Backend, Graphs]:
+        """What an `Engine` draws with, buffers of its own beside this sampler's: the backend, and the graphs, of which
+        `parts` are loaded now. Raises what `load` raises."""
+        with self._calls:
+            backend, graphs = self._work.engine
+            for part in parts:
+                graphs(part)
+        return backend, graphs
 
     def close(self) -> None:
         """Release graphs and buffers, after waiting for a call in progress; may be called again. Later calls raise."""

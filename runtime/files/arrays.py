@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.plainfile import machine_memory, open_plain
 
-__all__ = ["load_array", "npy", "npz"]
+__all__ = ["array_of", "load_array", "npy", "npz"]
 
 _HEADER = 1 << 14  # more than NumPy reads as a header
 _MOST_AXES = 32
@@ -48,13 +48,37 @@ def load_array(path: str | Path, what: str) -> NDArray[Any]:
     raise RequestError(f"{what}: {path} cannot be read as a .npy array ({reason}).")
 
 
+def array_of(data: bytes, what: str) -> NDArray[Any]:
+    """The array of numbers or bools that the bytes of a .npy file hold, as `load_array` reads them; read-only, and of
+    the machine's byte order. Raises `RequestError`."""
+    try:
+        shape, fortran, dtype, offset = _checked_header(data[:_HEADER], len(data))
+    except _NotAnArray as error:
+        raise RequestError(f"{what} is not a .npy array ({error}).") from error
+    flat = np.frombuffer(data, dtype, math.prod(shape), offset)
+    flat = flat.astype(dtype.newbyteorder("="), copy=False)
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
 class _NotAnArray(ValueError):
     """Why the bytes are no array, in one line."""
 
 
 def _read(file: BinaryIO) -> NDArray[Any]:
     size = os.fstat(file.fileno()).st_size
-    start = file.read(_HEADER)
+    shape, fortran, dtype, offset = _checked_header(file.read(_HEADER), size)
+    promised = size - offset
+    if promised > (machine_memory() or promised):
+        raise _NotAnArray(f"its {promised} bytes are more than this machine's memory")
+    file.seek(offset)
+    flat = np.fromfile(file, dtype, math.prod(shape))
+    if flat.nbytes != promised:
+        raise _NotAnArray("it became shorter while it was read")
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def _checked_header(start: bytes, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """What `_header` gives of a file of `size` bytes, which must hold exactly the numbers that are promised."""
     if not start:
         raise _NotAnArray("it is empty")
     if start.startswith(b"PK"):
@@ -63,13 +87,7 @@ def _read(file: BinaryIO) -> NDArray[Any]:
     promised, there = math.prod(shape) * dtype.itemsize, size - offset
     if promised != there:
         raise _NotAnArray(f"its header promises {promised} bytes of numbers, but {there} follow")
-    if there > (machine_memory() or there):
-        raise _NotAnArray(f"its {there} bytes are more than this machine's memory")
-    file.seek(offset)
-    flat = np.fromfile(file, dtype, math.prod(shape))
-    if flat.nbytes != promised:
-        raise _NotAnArray("it became shorter while it was read")
-    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    return shape, fortran, dtype, offset
 
 
 def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from pixelsnail_infer.runtime.files.protobuf import BYTES, FIXED32, FIXED64, VARINT, fields
+from pixelsnail_infer.runtime.files.protobuf import BYTES, VARINT, encoded, fields
 
 __all__ = ["without_elu"]
 
@@ -36,7 +36,7 @@ def without_elu(model: bytes) -> bytes:
     for number, wire, value in fields(whole):
         if number == _MODEL_GRAPH and isinstance(value, memoryview):
             value = memoryview(b"".join(_graph(value)))
-        parts.append(_field(number, wire, value))
+        parts.append(encoded(number, wire, value))
     return b"".join(parts)
 
 
@@ -50,12 +50,12 @@ def _graph(graph: memoryview) -> Iterator[bytes]:
             alpha = _alpha(value)
             factors.add(alpha)
             for node in _nodes(value, alpha, half):
-                yield _field(_GRAPH_NODE, BYTES, node)
+                yield encoded(_GRAPH_NODE, BYTES, node)
         else:
-            yield _field(number, wire, value)
+            yield encoded(number, wire, value)
     for factor in sorted(factors):
-        tensor = _varint(2 << 3) + _varint(1) + _text(8, _number(factor)) + _field(9, BYTES, struct.pack("<f", factor))
-        yield _field(_GRAPH_TENSOR, BYTES, tensor)  # no dims: one number that fits beside any tensor
+        tensor = encoded(2, VARINT, 1) + _text(8, _number(factor)) + encoded(9, BYTES, struct.pack("<f", factor))
+        yield encoded(_GRAPH_TENSOR, BYTES, tensor)  # no dims: one number that fits beside any tensor
 
 
 def _nodes(elu: memoryview, alpha: float, half: bool) -> Iterator[bytes]:
@@ -105,21 +105,4 @@ def _texts(message: memoryview, wanted: int) -> Iterator[str]:
 
 
 def _text(number: int, value: str) -> bytes:
-    return _field(number, BYTES, value.encode())
-
-
-def _field(number: int, wire: int, value: int | memoryview | bytes) -> bytes:
-    tag = _varint(number << 3 | wire)
-    if isinstance(value, int):
-        assert wire == VARINT
-        return tag + _varint(value)
-    assert wire in (BYTES, FIXED32, FIXED64)
-    return b"".join([tag, _varint(len(value)) if wire == BYTES else b"", value])
-
-
-def _varint(value: int) -> bytes:
-    held = bytearray()
-    while value >= 0x80:
-        held.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*held, value])
+    return encoded(number, BYTES, value.encode())

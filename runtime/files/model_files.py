@@ -8,10 +8,10 @@ from typing import Protocol
 
 from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import GraphFileError, ManifestError
-from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, PARTS, ArchiveSpec, Manifest, sibling_path
+from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, SIBLINGS, ArchiveSpec, Manifest, sibling_path
 from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
 
-LOADERS = {"prior": "load", "decoder": "load_decoder", "encoder": "load_encoder"}
+LOADERS = {"prior": "load", "decoder": "load_decoder", "encoder": "load_encoder", "denoiser": "load_denoiser"}
 
 
 class ExportFiles(Protocol):
@@ -40,8 +40,8 @@ class ModelFiles:
         if in_memory != (siblings is not None):
             advice = "give siblings={'row': …} too" if in_memory else "siblings go with bytes, not with a path"
             raise GraphFileError(f"The step graph comes as {'bytes' if in_memory else 'a path'}; {advice}.")
-        if unknown := [part for part in siblings or () if part not in PARTS]:
-            raise GraphFileError(f"siblings has the key {unknown[0]!r}, expected only {', '.join(PARTS)}.")
+        if unknown := [part for part in siblings or () if part not in SIBLINGS]:
+            raise GraphFileError(f"siblings has the key {unknown[0]!r}, expected only {', '.join(SIBLINGS)}.")
         self._source = source
         self._siblings = siblings
         self._step: GraphFile = read_graph(source, "step graph")
@@ -83,7 +83,7 @@ class ModelFiles:
 
 
 def expect_kind(file: GraphFile, kinds: tuple[str, ...]) -> None:
-    """Raise `ManifestError` unless the file has a manifest, and one of these kinds: "prior", "decoder", "encoder"."""
+    """Raise `ManifestError` unless the file has a manifest, and one of these kinds, of `LOADERS`."""
     if (text := file.metadata.get(METADATA_KEY)) is None:
         if (part := file.metadata.get(PART_KEY)) is not None:
             raise ManifestError(f"{file.name} is the {part} part of an export; give the file without '.{part}'.")

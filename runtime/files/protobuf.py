@@ -1,4 +1,5 @@
-"""The protobuf wire format, as far as checking a graph file needs it: fields of one message, without copying.
+"""The protobuf wire format, as far as checking and changing a graph file needs it: fields of one message, without
+copying.
 
 Reference: https://protobuf.dev/programming-guides/encoding/. Length-delimited values come as memoryviews, so that the
 hundreds of megabytes of a weight are passed over by their length.
@@ -56,3 +57,21 @@ def varint(message: memoryview, position: int) -> tuple[int, int]:
                 break
             return value, position
     raise WireError("a number is longer than 64 bits")
+
+
+def encoded(number: int, wire: int, value: int | memoryview | bytes) -> bytes:
+    """One field of a message, as `fields` gives it."""
+    tag = _varint(number << 3 | wire)
+    if isinstance(value, int):
+        assert wire == VARINT
+        return tag + _varint(value)
+    assert wire in (BYTES, FIXED32, FIXED64)
+    return b"".join([tag, _varint(len(value)) if wire == BYTES else b"", value])
+
+
+def _varint(value: int) -> bytes:
+    held = bytearray()
+    while value >= 0x80:
+        held.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*held, value])

@@ -63,8 +63,7 @@ class Generation:
         self.pixels: list[NDArray[Any]] = [_blank(prior, n) for prior in priors]
         self.images: NDArray[np.float32] | None = None
         if decoder is not None:
-            spec = decoder.manifest.image
-            self.images = np.full((n, *spec.shape, spec.channels), np.nan, np.float32)
+            self.images = decoder.blank(n)
 
     def batch(self, images: slice) -> bool:
         """Draw and decode `images`; returns whether `on_row` asked to stop."""

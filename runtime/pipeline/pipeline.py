@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +19,7 @@ from pixelsnail_infer.runtime.codecs.codec import Decoder, Encoder, load_decoder
 from pixelsnail_infer.runtime.drawing.loading import load
 from pixelsnail_infer.runtime.drawing.sampler import Progress, Sampler
 from pixelsnail_infer.runtime.files.archive_files import kind_of_file
+from pixelsnail_infer.runtime.pipeline.generated import Generated, generated
 from pixelsnail_infer.runtime.pipeline.generation import Generation, OnStageRow, Work, codec_weight
 from pixelsnail_infer.runtime.pipeline.stage_requests import completion, stage_requests
 from pixelsnail_infer.runtime.pipeline.wiring import Links, Wiring, make_wiring
@@ -29,25 +30,6 @@ from pixelsnail_infer.runtime.requests.pixels import known_images
 from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH, Request, count, split
 
 __all__ = ["Generated", "Pipeline", "load_pipeline"]
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """What `Pipeline.generate` returns; the arrays belong to the caller.
-
-    `images` are float32 [n, H, W, C] as the decoder gives them (pixels lie about in [-1, 1]; `to_uint8` clips them), or
-    as a prior of images drew them, or None where there is neither. `codes` holds the int64 [n, h, w] of every level, in
-    the order of drawing, and `names` their names.
-    """
-
-    images: NDArray[np.float32] | None
-    codes: tuple[NDArray[np.int64], ...]
-    names: tuple[str, ...]
-
-    @property
-    def by_name(self) -> dict[str, NDArray[np.int64]]:
-        """The codes of every level by its name: the decoder's, or `codes0`, `codes1`, … without one."""
-        return dict(zip(self.names, self.codes, strict=True))
 
 
 class Pipeline:
@@ -99,6 +81,38 @@ class Pipeline:
         return priors if self._decoder is None else (*priors, self._decoder.manifest)
 
     @property
+    def priors(self) -> tuple[Sampler, ...]:
+        """The stages that draw, in order."""
+        return tuple(self._priors)
+
+    @property
+    def decoder(self) -> Decoder | None:
+        """The last stage, where it makes images of codes."""
+        return self._decoder
+
+    def requests(
+        self,
+        n: int,
+        *,
+        seed: int | Sequence[int] = 0,
+        temperature: Any = 1.0,
+        top_k: Any = None,
+        top_p: Any = None,
+        image: ArrayLike | None = None,
+        keep: Sequence[int] | None = None,
+        conditions: Mapping[str, Any],
+    ) -> list[Request]:
+        """What `generate` draws with these arguments: one checked request for each prior, without the conditions that
+        other stages feed. With `image` the encoder runs."""
+        manifests = [prior.manifest for prior in self._priors]
+        requests = stage_requests(
+            manifests, self._wiring, n, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p,
+            conditions=conditions,
+        )  # fmt: skip
+        kept = completion(manifests, self._wiring.taken, n, image, keep)
+        return requests if kept is None else self._known(requests, *kept, Work(1, None))
+
+    @property
     def image_bytes(self) -> int:
         """Bytes that one image of a call takes, from the requests of all stages to the result."""
         decoded = 0 if self._decoder is None else self._decoder.result_bytes
@@ -109,7 +123,7 @@ class Pipeline:
         self,
         n: int,
         *,
-        seed: int | Sequence[int] = 0,
+        seed: int | Sequence[int] | NDArray[np.uint64] = 0,
         temperature: Any = 1.0,
         top_k: Any = None,
         top_p: Any = None,
@@ -164,9 +178,7 @@ class Pipeline:
             for images in split(n, limit):
                 if run.batch(images):
                     break
-        levels = len(self._wiring.names)
-        drawn = run.pixels[levels] if len(run.pixels) > levels else run.images
-        return Generated(drawn, tuple(run.pixels[:levels]), self._wiring.names)
+        return generated(run.pixels, self._wiring.names, run.images)
 
     def close(self) -> None:
         """Close the stages that this pipeline owns, after waiting for a call in progress; may be called again. Later

@@ -35,7 +35,7 @@ def stage_requests(
     wiring: Wiring,
     n: int,
     *,
-    seed: int | Sequence[int],
+    seed: int | Sequence[int] | NDArray[np.uint64],
     temperature: Any,
     top_k: Any,
     top_p: Any,

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import RequestError
-from pixelsnail_infer.manifest import ConditionSpec, Manifest
+from pixelsnail_infer.manifest import ConditionSpec
 from pixelsnail_infer.messages import shown
 
 
+class Conditioned(Protocol):
+    """A manifest, of which only the conditions matter here."""
+
+    @property
+    def conditions(self) -> tuple[ConditionSpec, ...]: ...
+
+
 def resolve_conditions(
-    manifest: Manifest, given: Mapping[str, Any], n: int, fed: Collection[str] = ()
+    manifest: Conditioned, given: Mapping[str, Any], n: int, fed: Collection[str] = ()
 ) -> dict[str, NDArray[Any]]:
     """Check `given` against the manifest; returns each condition, but for those `fed` from elsewhere, as an array
     [n, *shape] of its dtype.
@@ -31,7 +38,7 @@ def resolve_conditions(
         raise RequestError(f"{shown(unknown[0])} is not a condition of this model, which {takes}.")
     if missing := [name for name in names if given.get(name) is None]:
         raise RequestError(f"The condition {missing[0]!r} is missing; give {describe(_spec(manifest, missing[0]))}.")
-    return {spec.name: _resolve(spec, given[spec.name], n) for spec in specs}
+    return {spec.name: resolve_condition(spec, given[spec.name], n) for spec in specs}
 
 
 def clashing_name(specs: Iterable[ConditionSpec], call: Callable[..., Any]) -> str | None:
@@ -53,11 +60,12 @@ def describe(spec: ConditionSpec) -> str:
     return words[spec.kind]
 
 
-def _spec(manifest: Manifest, name: str) -> ConditionSpec:
+def _spec(manifest: Conditioned, name: str) -> ConditionSpec:
     return next(spec for spec in manifest.conditions if spec.name == name)
 
 
-def _resolve(spec: ConditionSpec, value: Any, n: int) -> NDArray[Any]:
+def resolve_condition(spec: ConditionSpec, value: Any, n: int) -> NDArray[Any]:
+    """One of them, checked: see `resolve_conditions`."""
     try:
         array = np.asarray(value)
     except ValueError as error:

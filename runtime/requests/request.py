@@ -68,7 +68,7 @@ def make_request(
     manifest: Manifest,
     n: int,
     *,
-    seed: int | Sequence[int] = 0,
+    seed: int | Sequence[int] | NDArray[np.uint64] = 0,
     temperature: ArrayLike = 1.0,
     top_k: ArrayLike | None = None,
     top_p: ArrayLike | None = None,

@@ -62,6 +62,12 @@ def expand(table: Table, manifest: dict[str, Any]) -> Iterator[tuple[str, bool, 
             yield spec["name"] + suffix, False, [spec["dtype"]], ["B", *spec["shape"]]
 
 
+def grown(shape: list[int | str]) -> list[int | str]:
+    """A cache that grows, as the page has it: `[B, N, K, C]` in the place of `[B, N, S, C]`."""
+    assert "`[B, N, K, C]`" in PAGE and "`K64`" in PAGE
+    return [*shape[:2], f"K{shape[2]}", *shape[3:]]
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_every_tensor_is_on_the_page(part: str, models: dict[str, onnx.ModelProto], manifest: dict[str, Any]) -> None:
     page = tables(PARTS[part])
@@ -78,11 +84,12 @@ def test_every_tensor_is_on_the_page(part: str, models: dict[str, onnx.ModelProt
         assert {name for name, (must, _, _) in named.items() if must} <= set(found)
         for name, (dtype, shape) in found.items():
             assert dtype in [DTYPES[d] for d in named[name][1]], name
-            assert shape == named[name][2], name
+            assert shape == (grown(named[name][2]) if part != "score" and name.split(".")[1:2] in (["keys"], ["values"])
+                             else named[name][2]), name
 
 
 def test_the_page_has_all_the_files(digits_graphs: dict[str, Path], manifest: dict[str, Any]) -> None:
-    files = set(re.findall(r"^\| `out\.?(\w*)\.onnx` \|", PAGE, re.M))
+    files = set(re.findall(r"^\| `out\.?(\w*)\.onnx` \|", PAGE, re.M)) - {"wave", "ahead"}
     assert files == {"" if part == "step" else part for part in digits_graphs} == {"", *manifest["files"]}
     for part in PARTS:
         assert tables(PARTS[part])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pixelsnail_infer.errors import RequestError
-from pixelsnail_infer.noise import NOISE_VERSION, gumbel_row, image_keys, uniform_row
+from pixelsnail_infer.noise import NOISE_VERSION, gumbel_row, image_keys, numbered_keys, uniform_row
 
 GOLDEN_ZERO = [0.011546754286331562, 0.24154919656271823, 0.11142585551493822]
 GOLDEN_LAST = [0.24722449808477232, 0.34507013680641385]
@@ -102,3 +102,18 @@ def test_no_global_generator_is_touched() -> None:
 def test_a_wrong_seed_is_refused(seed: object) -> None:
     with pytest.raises(RequestError, match="seed"):
         image_keys(seed, 2)  # type: ignore[arg-type]
+
+
+def test_numbered_keys_are_some_of_those_of_a_seed() -> None:
+    some = numbered_keys(2**64 - 1, 5, 3)
+    assert some.dtype == np.uint64 and np.array_equal(some, image_keys(2**64 - 1, 8)[5:])
+    given = image_keys(some, 3)
+    assert np.array_equal(given, some) and given is not some
+    with pytest.raises(RequestError, match="seed"):
+        numbered_keys(2**64, 0, 1)
+
+
+@pytest.mark.parametrize("seed", [np.zeros((3, 2), np.uint64), np.zeros((2, 2), np.int64), np.zeros((2, 3), np.uint64)])
+def test_an_array_that_is_no_keys_is_refused(seed: np.ndarray) -> None:
+    with pytest.raises(RequestError, match="seed"):
+        image_keys(seed, 2)

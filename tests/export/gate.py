@@ -82,7 +82,7 @@ def export(net: Network, shape: Shape) -> Exported:
 def checked(net: Network, shape: Shape) -> tuple[Exported, Compiled]:
     """`net`, lowered under the same checks and compiled to the end, once for the whole run: read only."""
     made = lowered(net, shape)
-    compiled = stage_field(made.field, shape, net.distribution or Categorical(LEVELS))
+    compiled = stage_field(made.field, shape, net.distribution or Categorical(LEVELS), wave=True)
     made.program, made.kept = compiled.program, compiled.kept
     return made, compiled
 

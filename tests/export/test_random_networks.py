@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pixelsnail_infer.export.analysis.row_forms import PLAIN, WINOGRAD
 from pixelsnail_infer.export.compile import compile_model
 from pixelsnail_infer.export.fields import Node
 
@@ -58,9 +59,10 @@ def test_causal_ones_replay_exactly(examples: int) -> None:
 
 
 @few_and(100)
-def test_causal_ones_replay_exactly_through_the_written_graphs(examples: int) -> None:
+@pytest.mark.parametrize("row_form", [PLAIN, WINOGRAD])
+def test_causal_ones_replay_exactly_through_the_written_graphs(row_form: str, examples: int) -> None:
     def check(case: Case) -> None:
-        verdict = judge(case, graphs=True)
+        verdict = judge(case, graphs=True, row_form=row_form)
         assert verdict.outcome != "wrong", f"{verdict.why}\n{told(case)}"
 
     search(causal, examples, check)
@@ -112,13 +114,13 @@ def leak_that_is_seen() -> Case:
 def test_an_exported_leak_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     good = seeded_case(causal, 5)
     program = compile_model(good.net, lambda m, *x: m(*x), good.inputs, good.shape, good.law)
-    monkeypatch.setattr(judging, "compile_model", lambda *_: program)
+    monkeypatch.setattr(judging, "compile_model", lambda *_, **__: program)
     verdict = judge(leak_that_is_seen())
     assert verdict.outcome == "wrong" and "exported although" in verdict.why
 
 
 def test_a_wrong_number_would_be_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    def changed(*args: object) -> object:
+    def changed(*args: object, wave: bool) -> object:
         compiled = compile_model(*args)  # type: ignore[arg-type]
         node: Node = next(n for n in compiled.program.order if n.op == "linear" and n.where.module == "head")
         node.attrs["bias"] = node.attrs["bias"] + 1e-6 * torch.arange(1, len(node.attrs["bias"]) + 1)

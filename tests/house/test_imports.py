@@ -19,8 +19,11 @@ TORCH_DOOR = Path("runtime", "backends", "choosing.py")  # imports the backend t
 COUNTING_DOOR = Path("runtime", "backends", "counting.py")  # the same of what counts the products of its files
 TORCH_MODULES = tuple(f"{RUNTIME}.backends.{path.stem}" for path in TORCH_BACKEND)
 TORCH_FOLDERS = (("export",), (PACKAGE, "models"), (PACKAGE, "checkpoints"))
-ONNX_PLACES = (("export", "writing"), ("export", "codecs"), ("export", "exporting.py"))  # the last for its version
+ONNX_PLACES = (("export", "writing"), ("export", "codecs"), ("export", "denoisers"),
+               ("export", "exporting.py"))  # the last for its version
 DECIDING = (("export", "analysis"), ("export", "emission"))
+CLUSTER, CLUSTER_DOOR = f"{RUNTIME}.cluster", Path("runtime", "commands", "bulk_command.py")
+PARQUET = Path("runtime", "bulk", "parquet.py")
 TORCH_SIDE = ("torch", "onnx", "onnxscript", "onnx_ir", "networkx")
 
 
@@ -52,6 +55,13 @@ def forbidden(path: Path, name: str, eager: bool) -> str | None:
         return "only an engine that is asked for may load torch"
     if zone(path) == "runtime" and path in TORCH_BACKEND and within(name, "onnx"):
         return "only what writes ONNX knows ONNX"
+    in_cluster = path.parts[:2] == ("runtime", "cluster")
+    if within(name, "ray") and not in_cluster:
+        return "only the cluster knows Ray"
+    if within(name, CLUSTER) and not in_cluster and (eager or path != CLUSTER_DOOR):
+        return "only a command that is told to may load Ray"
+    if within(name, "pyarrow") and not in_cluster and (eager or path != PARQUET):
+        return "only Parquet needs pyarrow, when it is asked for"
     if not may_use_torch(path) and any(within(name, module) for module in (MODELS, CHECKPOINTS, *TORCH_SIDE)):
         return "only the exporter, models and checkpoints are on torch's side"
     return None
@@ -99,6 +109,11 @@ def test_nothing_else_imports_the_top_level_folders(folder: str) -> None:
         ("runtime/backends/counting.py", "from .torch_counting import TorchCounter"),
         ("runtime/cli.py", "def f():\n    import onnx.helper"),
         ("export/trace.py", "from export.graph import Graph"),
+        ("runtime/bulk/plan.py", "def f():\n    import ray"),
+        ("runtime/bulk/filling.py", "def f():\n    import pyarrow"),
+        ("runtime/bulk/parquet.py", "import pyarrow"),
+        ("runtime/commands/bulk_command.py", "from ..cluster import drawing"),
+        ("runtime/commands/sample_command.py", "def f():\n    from ..cluster import drawing"),
     ],
 )
 def test_a_wrong_import_is_seen(path: str, source: str) -> None:
@@ -113,6 +128,8 @@ def test_a_wrong_import_is_seen(path: str, source: str) -> None:
         ("runtime/sampler.py", "from ..noise import gumbel\nfrom .session import Session"),
         ("runtime/backends/torch_cpu.py", "import torch"),
         ("runtime/backends/choosing.py", "def f():\n    from .torch_cpu import TorchBackend"),
+        ("runtime/cluster/drawing.py", "import pyarrow as pa\nimport ray"),
+        ("runtime/commands/bulk_command.py", "def f():\n    from ..cluster import drawing"),
         ("export/verify.py", "import torch\nfrom ..runtime import load\nfrom ..models import prior"),
     ],
 )
@@ -127,7 +144,8 @@ def run_python(code: str) -> str:
 
 
 HEAVY = ("torch", "onnx", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx_bindings", "cuda", "networkx",
-         "matplotlib", "PIL", "sklearn", "scipy")
+         "matplotlib", "PIL", "sklearn", "scipy", "starlette", "uvicorn", "prometheus_client", "ray", "pyarrow",
+         "pandas")
 
 
 @pytest.mark.parametrize("module", [PACKAGE, RUNTIME, f"{PACKAGE}.manifest", f"{PACKAGE}.__main__"])

@@ -21,7 +21,9 @@ UNWANTED = shutil.ignore_patterns(
 )
 EXPECTED = {
     str(path if path.parts[0] == PACKAGE else Path(PACKAGE, path)) for path in source_files()
-} | {f"{PACKAGE}/py.typed", f"{PACKAGE}/runtime/doctor/model.zip"}
+} | {f"{PACKAGE}/py.typed", f"{PACKAGE}/runtime/doctor/model.zip"} | {
+    f"{PACKAGE}/runtime/serving/page/{name}" for name in ("index.html", "page.css", "page.js")
+}
 PROBE = """
 import importlib.metadata, importlib.util, pathlib, sys
 import pixelsnail_infer, pixelsnail_infer.runtime

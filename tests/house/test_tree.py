@@ -116,7 +116,7 @@ def project() -> dict[str, Any]:
 
 
 def names(needs: list[str]) -> list[str]:
-    return [re.split(r"[<>=]", need)[0] for need in needs]
+    return [re.split(r"[<>=[]", need)[0] for need in needs]
 
 
 def test_versions_have_one_place(project: dict[str, Any]) -> None:
@@ -135,6 +135,6 @@ def test_extras_keep_the_engines_apart(project: dict[str, Any]) -> None:
 
 def test_everything_that_the_make_targets_install_is_pinned(project: dict[str, Any]) -> None:
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    extras = ("cpu", "export", "examples", "dev", "tensorrt-rtx")
+    extras = ("cpu", "serve", "export", "examples", "dev", "tensorrt-rtx", "ray", "ray-serve")
     needed = {need for extra in extras for need in names(project["optional-dependencies"][extra])}
     assert needed - pinned == set()

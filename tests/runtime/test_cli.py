@@ -21,8 +21,8 @@ from pixelsnail_infer.__main__ import main
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime import Sampler
-from pixelsnail_infer.runtime.commands.images import grey, grid_columns, png_grid
 from pixelsnail_infer.runtime.commands.labels import parse_condition, parse_labels
+from pixelsnail_infer.runtime.files.images import grey, grid_columns, png_grid
 from pixelsnail_infer.runtime.files.saving import check_writable, write_whole
 
 from .synthetic import H, L, W, logits_of, write

@@ -14,7 +14,7 @@ from pixelsnail_infer.errors import BackendError, RequestError
 from pixelsnail_infer.runtime import Pipeline, Sampler, load, load_decoder, load_pipeline
 from pixelsnail_infer.runtime.backends.host import THREADS_PER_CORE, usable_cores
 from pixelsnail_infer.runtime.backends.onnxruntime_cpu import CpuBackend
-from pixelsnail_infer.runtime.commands import images
+from pixelsnail_infer.runtime.files import images
 from pixelsnail_infer.runtime.requests import memory
 
 Capture = pytest.CaptureFixture[str]

@@ -14,8 +14,8 @@ import pytest
 from pixelsnail_infer.__main__ import main
 from pixelsnail_infer.noise import image_keys
 from pixelsnail_infer.runtime import Pipeline, from_uint8, load_pipeline, to_uint8
-from pixelsnail_infer.runtime.commands.images import as_pixels
 from pixelsnail_infer.runtime.commands.pictures import read_picture
+from pixelsnail_infer.runtime.files.images import as_pixels
 from pixelsnail_infer.runtime.pipeline.stage_requests import stage_keys
 
 from .chain import BOTTOM, CODEC, LABEL, Toy

@@ -11,7 +11,7 @@ import pytest
 from pixelsnail_infer.errors import ManifestError, RequestError
 from pixelsnail_infer.manifest import ConditionSpec, FileSpec
 from pixelsnail_infer.runtime import Sampler
-from pixelsnail_infer.runtime.requests.conditions import _resolve
+from pixelsnail_infer.runtime.requests.conditions import resolve_condition
 from pixelsnail_infer.runtime.requests.request import make_request
 
 from .synthetic import H, L, W, make_manifest
@@ -90,7 +90,7 @@ def test_wrong_codes_are_named(sampler: Sampler, codes: Any, message: str) -> No
     ],
 )
 def test_conditions_of_every_kind(spec: ConditionSpec, value: Any, expected: np.ndarray) -> None:
-    result = _resolve(spec, value, 4)
+    result = resolve_condition(spec, value, 4)
     assert result.dtype == spec.dtype and result[0].flags.c_contiguous and np.array_equal(result, expected)
     assert (result.strides[0] == 0) == (np.ndim(value) == len(spec.shape)), "a shared value is held once"
 
@@ -108,7 +108,7 @@ def test_conditions_of_every_kind(spec: ConditionSpec, value: Any, expected: np.
 )
 def test_wrong_conditions_are_named(spec: ConditionSpec, value: Any, message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        _resolve(spec, value, 4)
+        resolve_condition(spec, value, 4)
 
 
 def test_a_condition_named_like_an_argument_is_refused() -> None:

@@ -14,9 +14,9 @@ from pixelsnail_infer.__main__ import main
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.runtime import Pipeline, Sampler, load_pipeline, to_uint8
 from pixelsnail_infer.runtime.commands import drawn
-from pixelsnail_infer.runtime.commands.images import grey
 from pixelsnail_infer.runtime.commands.outputs import parse_output
 from pixelsnail_infer.runtime.files import saving
+from pixelsnail_infer.runtime.files.images import grey
 
 from .synthetic import L
 

@@ -97,6 +97,7 @@ class Driver:
         for i in rows:
             here = {name: value[:, i] if name in ("noise", "given", "use_given") else value
                     for name, value in given.items()}
+            self._grow(i)
             self._spoil("row", i)
             for _ in range(1 + twice):
                 result = self.run("row", row=np.full(slots, i))["row_result"]
@@ -106,6 +107,15 @@ class Driver:
                     step = self.run(part, row=np.full(slots, i), col=np.array([j]), row_result=result, **here)
                 logits[:, i, j], pixels[:, i, j] = step["logits"], step["pixel"]
         return logits, pixels
+
+    def _grow(self, row: int) -> None:
+        """Caches that grow, as long as the rows that were begun: the shortest that the contract allows."""
+        end = (row + 1) * self.compiled.program.shape[1]
+        for cache in (cache for cache in self.compiled.layout.caches if cache.grows):
+            old = self.held[cache.name][:, :, :end]
+            new = np.full((*old.shape[:2], end, old.shape[3]), 7.0 if self.spoil else 0.0, old.dtype)
+            new[:, :, :old.shape[2]] = old
+            self.held[cache.name] = new
 
     def _spoil(self, writer: str, row: int) -> None:
         """NaN in the line of every ring that a graph is about to write: the margins stay."""

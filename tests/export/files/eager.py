@@ -81,7 +81,7 @@ def check(graph: Graph) -> None:
     for step in graph.steps:
         operands = set(step.operation.operands())
         assert operands <= known - gone, step
-        if isinstance(step.operation, v.Write):
+        if isinstance(step.operation, (v.Write, v.Put)):
             assert step.operation.state in inputs and set(step.results) <= outputs, step
             gone.add(step.operation.state)
         known |= set(step.results)
@@ -111,6 +111,11 @@ def _pad(op: v.Pad, at: Callable[[Value], Tensor]) -> Tensor:
     return F.pad(value, [min(0, width) for width in widths])
 
 
+def _slice(op: v.Slice, at: Callable[[Value], Tensor]) -> Tensor:
+    end = op.end if isinstance(op.end, int) else at(op.end).shape[2]
+    return at(op.value).narrow(op.axis, op.start, end - op.start)
+
+
 def _border(op: v.Border, at: Callable[[Value], Tensor]) -> Tensor:
     value, fill = at(op.value), torch.from_numpy(op.fill.array)
     sides = [fill.expand(value.shape[0], columns, *value.shape[2:]) for columns in (op.left, op.right)]
@@ -134,6 +139,19 @@ def _write(op: v.Write, at: Callable[[Value], Tensor]) -> Tensor:
     for slot, start in enumerate(starts.tolist()):
         assert 0 <= start <= state.shape[2] - update.shape[2]
         state[slot, :, start:start + update.shape[2]] = update[slot]
+    return state
+
+
+def _pick(op: v.Pick, at: Callable[[Value], Tensor]) -> Tensor:
+    value, index = at(op.value), at(op.index)
+    assert bool((index >= 0).all())
+    return value[index.unbind(-1)]
+
+
+def _put(op: v.Put, at: Callable[[Value], Tensor]) -> Tensor:
+    state, update, index = at(op.state), at(op.update), at(op.index)
+    assert bool((index >= 0).all()) and len(index.flatten(0, -2).unique(dim=0)) == index[..., 0].numel()
+    state[index.unbind(-1)] = update
     return state
 
 
@@ -179,13 +197,15 @@ HANDLERS: dict[type[Operation], Handler] = {
     v.Expand: _expand,
     v.Concat: lambda op, at: torch.cat([at(value) for value in op.values], op.axis),
     v.Split: lambda op, at: at(op.value).split(op.sizes, op.axis),
-    v.Slice: lambda op, at: at(op.value).narrow(op.axis, op.start, op.end - op.start),
+    v.Slice: _slice,
     v.Pad: _pad,
     v.Border: _border,
     v.Gather: _gather,
     v.GatherCells: _gather_cells,
     v.GatherEach: lambda op, at: at(op.value).gather(op.axis, at(op.index)),
     v.Write: _write,
+    v.Pick: _pick,
+    v.Put: _put,
     v.Reduce: lambda op, at: REDUCE[op.fn](at(op.value), op.axis, op.keep),
     v.ArgMax: _argmax,
     v.Top: _top,

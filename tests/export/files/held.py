@@ -13,6 +13,7 @@ from pixelsnail_infer.distributions import Categorical
 from pixelsnail_infer.distributions.categorical import draw
 
 from ..zoo import Network, Shape
+from . import lanes
 from .drive import Arrays, Driver
 
 EXACT, DRAWS = 1e-9, 1e-6  # the reference draws in float32
@@ -53,6 +54,9 @@ def _differences(driver: Driver, net: Network, shape: Shape, batch: int) -> Iter
     driver.resume(score)
     resumed = driver.replay(pixels, start=rows[0])
     yield "logits after known rows", distance(resumed[:, rows[0]:], expected[:, rows[0]:]), EXACT
+    if driver.compiled.wave is not None and driver.precision == "float64":
+        lanes.begin(driver, batch, given)
+        yield "logits in waves", distance(lanes.replay(driver, pixels), expected), EXACT
 
 
 def forward(net: Network, shape: Shape, pixels: NDArray[Any], given: Arrays) -> NDArray[Any]:

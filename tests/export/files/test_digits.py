@@ -49,6 +49,8 @@ USE = """
 import sys
 import numpy as np
 from pixelsnail_infer.runtime import load
+from pixelsnail_infer.runtime.drawing import states
+states._SHORTEST = {shortest}
 sampler = load({path!r}, threads=1)
 label = np.arange(4)
 codes = sampler.sample(4, label=label, top_k=8)
@@ -58,9 +60,11 @@ sampler.score(codes, label=label)
 """
 
 
-def test_the_engine_warns_of_nothing(digits_graphs: dict[str, Path]) -> None:
-    """Its warnings are shown, such as that a state is not updated in place, or that a constant is not used."""
-    code = USE.format(path=str(digits_graphs["step"]))
+@pytest.mark.parametrize("shortest", [1, 64])
+def test_the_engine_warns_of_nothing(digits_graphs: dict[str, Path], shortest: int) -> None:
+    """Its warnings are shown, such as that a state is not updated in place, or that a constant is not used. Caches are
+    of all lengths, or of one."""
+    code = USE.format(path=str(digits_graphs["step"]), shortest=shortest)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stderr == "", done.stderr
 

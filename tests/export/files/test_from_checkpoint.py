@@ -161,7 +161,7 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
     ({"model_args": 3}, "a dict of what JSON has"), ({"condition": 3}, "expected a dict by name, or a list, of "),
     ({"condition": {"label": "klass:3"}}, "'klass:3' is of no known kind"),
     ({"model": 3}, "--model is 3, expected text"),
-    ({"schedule": "wavefront"}, "--schedule is 'wavefront', expected 'raster'"),
+    ({"schedule": "spiral"}, "--schedule is 'spiral', expected 'raster' or 'auto' or 'both' or 'wavefront'"),
     ({"precision": "float64"}, "--precision is 'float64', expected 'float32'"),
     ({"target": "tensorrt"}, "--target is 'tensorrt', expected 'generic'"),
     ({"arch": "h6_shift"}, f"--arch has no meaning for a vq-prior, as {DIGITS} is: it is for pixelsnail. Leave it out"),

@@ -142,7 +142,7 @@ def patches() -> Compiled:
     """The example of images, whose products add up with others in many ways."""
     source = recognised_model(load_checkpoint(DIGITS.with_name("patches.pt")), False)
     reference = Reference(source.module, None, source.shape, source.distribution, source.conditions)
-    held = staging._compiled(source.module, Forward(None), reference, Plan())
+    held = staging._compiled(source.module, Forward(None), reference, Plan(), wave=False)
     pixels, given = reference.inputs(2, 0)
     return replace(calibrated(held, Images(pixels, given, "given"), lambda line: None), plan=INT8_PLAN)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from pixelsnail_infer.export.emission.graph import Graph, Input, Output, Step, Value
-from pixelsnail_infer.export.emission.vocabulary import Concat, Constant, MatMul
-from pixelsnail_infer.export.writing.torch_products import linear, matmul, product, products
-from pixelsnail_infer.export.writing.torch_stacks import Products, stacked
+from pixelsnail_infer.export.emission.vocabulary import Concat, Constant, MatMul, Slice
+from pixelsnail_infer.export.writing.torch_products import layer_products, linear, matmul, product, products
+from pixelsnail_infer.export.writing.torch_stacks import LayerProducts, Products, stacked
 
 ROWS = (1, 2, 7, 8, 9, 16, 127, 128, 129)
 
@@ -32,6 +32,13 @@ def test_side_by_side(slots: int) -> None:
     values, weights = [double(slots, 5), double(slots, 5) + 1], double(2, 3, 5)
     each = [value @ weight.T for value, weight in zip(values, weights, strict=True)]
     torch.testing.assert_close(products(values, weights), torch.cat(each, 1))
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_layer_by_layer(slots: int) -> None:
+    value, weights = double(slots, 2, 4, 5), double(2, 3, 5)
+    each = [value[:, k:k + 1] @ weight.T for k, weight in enumerate(weights)]
+    torch.testing.assert_close(layer_products(value, weights), torch.cat(each, 1))
 
 
 @pytest.mark.parametrize("columns", [1, 2])
@@ -60,3 +67,26 @@ def test_products_of_one_shape_become_one() -> None:
 @pytest.mark.parametrize("graph", [a_graph(used_twice=True), a_graph(wider=True)], ids=["used twice", "two shapes"])
 def test_others_stay(graph: Graph) -> None:
     assert stacked(graph) == graph
+
+
+def layers(first: int = 0, taken: int = 4) -> Graph:
+    """Two layers of one input, cut out along axis 1, times weights."""
+    whole, a, b, w, u, p, q, both = (Value(name, "float") for name in ("x", "a", "b", "w", "u", "p", "q", "both"))
+    steps = (
+        Step(Constant("w", double(taken, 3).numpy()), (w,), ""),
+        Step(Constant("u", double(taken, 3).numpy()), (u,), ""),
+        Step(Slice(whole, first, first + 1, 1), (a,), ""), Step(Slice(whole, 1, 2, 1), (b,), ""),
+        Step(MatMul(a, w), (p,), ""), Step(MatMul(b, u), (q,), ""), Step(Concat((p, q), 1), (both,), ""),
+    )
+    shape = ("B", 2, 5, taken)
+    return Graph("g", "float64", (Input(whole, shape),), steps, (Output("both", both, ("B", 2, 5, 3)),), 24)
+
+
+def test_layers_of_one_value_become_one_product() -> None:
+    found = stacked(layers()).steps[-1].operation
+    assert isinstance(found, LayerProducts) and found.value.name == "x"
+    assert isinstance(stacked(layers(first=1)).steps[-1].operation, Products)
+
+
+def test_columns_of_a_matrix_are_no_layers() -> None:
+    assert stacked(layers(taken=1)) == layers(taken=1)

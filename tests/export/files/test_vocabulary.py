@@ -65,7 +65,7 @@ def used(name: str) -> frozenset[Any]:
     """Operations, and functions, of a network's graphs."""
     program, found = compiled(NETWORKS[name], NETWORKS[name].shapes[-1]), set[Any]()
     for part in ("row", "step", "score", *(["filtered"] if program.distribution.filters else []),
-                 *(["prologue"] if program.prologue.crossing else [])):
+                 *(["prologue"] if program.prologue.crossing else []), *(["wave"] if program.wave else [])):
         for step in build_part(replace(program, plan=TEST_PLAN), part).steps:
             found |= {type(step.operation), (type(step.operation), getattr(step.operation, "fn", None))}
     return frozenset(found)

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
+from pixelsnail_infer.export.analysis.row_forms import PLAIN
+from pixelsnail_infer.export.analysis.wave import Wave
 from pixelsnail_infer.export.compile import Compiled, compile_model
 from pixelsnail_infer.export.proofs.interpret import run_staged
+from pixelsnail_infer.export.proofs.wave_order import run_waves
 
+from ..files import lanes
 from ..files.drive import Driver
 from .causal import Case
 
@@ -57,21 +61,23 @@ def leaks(case: Case, images: int = 2) -> list[tuple[int, int]]:
             if not float(difference[start, place]) <= MOVED]
 
 
-def judge(case: Case, graphs: bool = False) -> Verdict:
-    """Export and replay; `graphs`: also as written, through ONNX Runtime."""
+def judge(case: Case, graphs: bool = False, row_form: str = PLAIN) -> Verdict:
+    """Export and replay; `graphs`: also as written, through ONNX Runtime, the row graph in a form of `ROW_FORMS`."""
     if not bool(logits(case, given(case, 2, 3)).isfinite().all()):
         return Verdict("refused", "the network itself gives numbers that are not finite")
     seen = leaks(case)
     if seen and case.leak is None:
         return Verdict("wrong", f"the generator made a leak: {seen[0]}")
     try:
-        compiled = compile_model(case.net, lambda m, *x: m(*x), case.inputs, case.shape, case.law)
+        compiled = compile_model(case.net, lambda m, *x: m(*x), case.inputs, case.shape, case.law,
+                                 wave=True)
     except ModelError as error:
         if case.leak is None and isinstance(error, NotCausalError):
             return Verdict("wrong", f"refused as not causal: {error}", type(error))
         return Verdict("refused", str(error), type(error), bool(seen))
     if seen:
         return Verdict("wrong", f"exported although changing pixels from {seen[0][0]} on moves {seen[0][1]}")
+    compiled.row_form = row_form
     wrong = _interpreted(case, compiled) or (_written(case, compiled) if graphs else "")
     return Verdict("wrong", wrong) if wrong else Verdict("exported")
 
@@ -87,7 +93,17 @@ def _interpreted(case: Case, compiled: Compiled) -> str:
         found = _distance(run_staged(compiled.program, inputs, compiled.kept), logits(case, inputs))
         if not found < EXACT:
             return f"the staged program is off by {found:.2g}, batch {batch}"
+        if compiled.wave is not None and not (found := _in_waves(case, compiled.wave, inputs)) < EXACT:
+            return f"the wavefront program is off by {found:.2g}, batch {batch}"
     return ""
+
+
+def _in_waves(case: Case, wave: Wave, inputs: dict[str, Tensor]) -> float:
+    expected = logits(case, inputs)
+    found = torch.full_like(expected, float("nan"))
+    for row, col, values in run_waves(wave, inputs):
+        found[:, row, col] = values
+    return _distance(found, expected)
 
 
 def _written(case: Case, compiled: Compiled) -> str:
@@ -103,6 +119,11 @@ def _written(case: Case, compiled: Compiled) -> str:
         return f"the written steps are off by {found:.2g}"
     if not all(np.isfinite(held).all() for held in driver.held.values()):
         return "a state is not finite"
+    if compiled.wave is not None:
+        lanes.begin(driver, 2, arrays)
+        found = _distance(torch.from_numpy(lanes.replay(driver, pixels, twice=True)), expected)
+        if not found < GRAPHS:
+            return f"the written waves are off by {found:.2g}"
     rows = case.shape[0] // 2
     driver.begin(2, arrays)
     score = driver.run("score", pixels=pixels, rows=np.full(2, rows))

@@ -1,0 +1,93 @@
+"""Shards of a job from the workers of a Ray cluster, by Ray Data: each worker is an actor that loads the models once.
+
+A task is a shard. Ray starts a worker that died again, and its shard with it; the files are made there and written by
+the process that asked for them, so that no worker needs its folder.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import pyarrow as pa
+import ray
+
+from pixelsnail_infer.errors import EngineError, PixelsnailError
+from pixelsnail_infer.messages import one_line
+from pixelsnail_infer.runtime.backends.host import usable_cores
+from pixelsnail_infer.runtime.bulk.drawer import open_drawer
+from pixelsnail_infer.runtime.bulk.filling import Drawn
+from pixelsnail_infer.runtime.bulk.plan import Plan
+from pixelsnail_infer.runtime.bulk.shards import Shard, shard_of
+from pixelsnail_infer.runtime.cluster.connection import connected
+
+__all__ = ["drawn_by_workers"]
+
+
+def drawn_by_workers(
+    plan: Plan, shards: Sequence[Shard], *, address: str = "", workers: int | None = None, threads: int | None = None
+) -> Drawn:
+    """Draw `shards` on `workers` actors with `threads` cores each (default: one, and as many actors as that makes of
+    the cluster's cores), and on a GPU each where the models run on one. Shards come as they are done.
+
+    Raises `BackendError` where there is no cluster, and the errors of the workers as `EngineError`.
+    """
+    cores = threads or 1
+    with connected(address, (workers or usable_cores() // cores or 1) * cores):
+        count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cores)
+        try:
+            yield from _drawn(plan, shards, min(count, len(shards)), cores)
+        except ray.exceptions.RayError as error:
+            raise EngineError(f"The workers failed: {_reason(error)}") from error
+
+
+def _drawn(plan: Plan, shards: Sequence[Shard], workers: int, cores: int) -> Drawn:
+    _set_up()
+    tasks = [pa.table({"shard": [shard.number]}) for shard in shards]  # a block each, so that no task makes them
+    gpus = 0 if set(plan.job.device.split(",")) == {"cpu"} else 1
+    files = (
+        ray.data.from_arrow(tasks)
+        .map_batches(
+            _Worker, fn_constructor_args=(plan,), batch_size=1, batch_format="pyarrow", concurrency=workers,
+            num_cpus=cores, num_gpus=gpus,
+        )
+    )  # fmt: skip
+    for block in files.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for number, data in zip(block["shard"].to_pylist(), block["file"], strict=True):
+            yield shard_of(number, plan.job.n, plan.job.shard), data.as_py()
+
+
+class _Worker:
+    """In a process of its own: the models, loaded once, with as many threads as it was given cores."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        given = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
+        self._drawer = open_drawer(plan, max(1, int(given)))
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        numbers = batch["shard"].to_pylist()
+        job = self._plan.job
+        files = [self._drawer.file(shard_of(number, job.n, job.shard)) for number in numbers]
+        return pa.table({"shard": numbers, "file": pa.array(files, pa.large_binary())})
+
+
+def _set_up() -> None:
+    """No bars and plans of Ray Data's: the command has a bar of its own."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.actor_init_retry_on_errors = False  # a model that cannot be loaded cannot be loaded next time, either
+    context.print_on_execution_start = False
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _reason(error: BaseException) -> str:
+    """What this package said in a worker, where it did; else the last line of what Ray says."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, PixelsnailError):
+            return str(seen)
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return one_line(lines[-1] if lines else type(error).__name__, 500)

@@ -1,0 +1,1 @@
+"""Denoisers: from noise to an image, step by step."""

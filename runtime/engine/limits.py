@@ -1,0 +1,71 @@
+"""What an engine may use, fixed when it is made, and the checks of what `submit` takes beside a request."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.messages import shown
+from pixelsnail_infer.runtime.requests.request import count
+
+__all__ = ["Limits", "expiry", "make_limits", "priority_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The checked settings of an engine; `Engine` explains them."""
+
+    ladder: tuple[int, ...]
+    queue: int
+    memory: int
+    filters: bool
+    completion: bool
+
+    @property
+    def slots(self) -> int:
+        """The largest batch."""
+        return self.ladder[-1]
+
+    def expect_room(self, size: int) -> None:
+        """Raise `RequestError` for a request of more bytes than all together may hold."""
+        if size > self.memory:
+            raise RequestError(f"The request would hold {size} bytes, but all together may hold {self.memory}; ask for "
+                               "fewer images at a time.")  # fmt: skip
+
+
+def make_limits(
+    slots: int, ladder: Sequence[int] | None, queue: int, memory: int, filters: bool, completion: bool
+) -> Limits:
+    """Check an engine's settings; raises `RequestError`."""
+    sizes = _batch_sizes(count(slots, "slots"), ladder)
+    if isinstance(memory, bool) or not isinstance(memory, int) or memory < 1:
+        raise RequestError(f"memory is {shown(memory)}, expected a number of bytes of at least 1.")
+    return Limits(sizes, count(queue, "queue"), memory, bool(filters), bool(completion))
+
+
+def expiry(deadline: object, submitted: float) -> float | None:
+    """When a request expires, by the clock of `submitted`."""
+    if deadline is None:
+        return None
+    if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not 0 < deadline < math.inf:
+        raise RequestError(f"deadline is {shown(deadline)}, expected a number of seconds above 0, or None.")
+    return submitted + deadline
+
+
+def priority_of(priority: object) -> int:
+    """A checked priority."""
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise RequestError(f"priority is {shown(priority)}, expected an integer; higher ones go first.")
+    return priority
+
+
+def _batch_sizes(slots: int, ladder: Sequence[int] | None) -> tuple[int, ...]:
+    """Batch sizes, ascending, the last one `slots`; without `ladder` the powers of two before it."""
+    if ladder is None:
+        ladder = [1 << power for power in range((slots - 1).bit_length())]
+    sizes = {count(size, "ladder") for size in ladder}
+    if any(size > slots for size in sizes):
+        raise RequestError(f"ladder holds {max(sizes)}, but there are {slots} slots; give sizes from 1 to {slots}.")
+    return tuple(sorted(sizes | {slots}))

@@ -1,0 +1,124 @@
+"""The engine of a pipeline: one level for each prior, and images that move from level to level as they finish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.runtime.engine.course import Course
+from pixelsnail_infer.runtime.engine.decoding import Decoding
+from pixelsnail_infer.runtime.engine.delivery import Delivery
+from pixelsnail_infer.runtime.engine.engine import MEMORY, QUEUE
+from pixelsnail_infer.runtime.engine.level import Level
+from pixelsnail_infer.runtime.engine.life import Life
+from pixelsnail_infer.runtime.engine.limits import expiry, make_limits, priority_of
+from pixelsnail_infer.runtime.engine.stats import Stats
+from pixelsnail_infer.runtime.engine.ticket import Ticket
+from pixelsnail_infer.runtime.pipeline.generated import Generated
+from pixelsnail_infer.runtime.pipeline.pipeline import Pipeline
+from pixelsnail_infer.runtime.pipeline.wiring import Wiring
+from pixelsnail_infer.runtime.requests.conditions import clashing_name
+from pixelsnail_infer.runtime.requests.memory import memory_told
+from pixelsnail_infer.runtime.requests.request import count
+
+__all__ = ["PipelineEngine"]
+
+
+class PipelineEngine(Life):
+    """Draws many requests through all stages of a pipeline at once; each result is what `Pipeline.generate` gives for
+    the same arguments.
+
+    Every prior has a thread, slots and a schedule of its own, and so has the decoder a thread. An image goes on to the
+    next stage when it is finished, whatever becomes of the others of its request. The arguments are as for `Engine`:
+    `slots` and `ladder` count for every prior, `queue` and `memory` for the pipeline as a whole. The pipeline may be
+    used beside the engine; it must not be closed before it.
+    """
+
+    @memory_told
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        slots: int = 16,
+        ladder: Sequence[int] | None = None,
+        queue: int = QUEUE,
+        memory: int = MEMORY,
+        filters: bool = True,
+        completion: bool = True,
+    ) -> None:
+        if clash := clashing_name(pipeline.wiring.conditions, self.submit):
+            raise RequestError(f"The condition {clash!r} has the name of an argument of submit; export it renamed.")
+        self._limits = make_limits(slots, ladder, queue, memory, filters, completion)
+        self._pipeline = pipeline
+        links = pipeline.wiring.links
+        self._levels: list[Level] = []
+        try:
+            for prior, feeds in zip(pipeline.priors, links, strict=True):
+                self._levels.append(Level(prior, self._limits, feeds))
+        except BaseException:
+            for level in self._levels:
+                level.loop.close(drain=False)
+            raise
+        self._decoding = None if pipeline.decoder is None else Decoding(pipeline.decoder)
+        others = [] if self._decoding is None else [self._decoding]
+        super().__init__([level.loop for level in self._levels], others)
+
+    @property
+    def wiring(self) -> Wiring:
+        """What feeds what, which conditions the caller gives, and which images are drawn and taken."""
+        return self._pipeline.wiring
+
+    @property
+    def buffer_bytes(self) -> int:
+        """What all buffers of the priors take at most, in bytes; they stay the same. Requests hold at most `memory`
+        more."""
+        return sum(level.bytes for level in self._levels)
+
+    def submit(
+        self,
+        n: int = 1,
+        *,
+        seed: int | Sequence[int] = 0,
+        temperature: Any = 1.0,
+        top_k: Any = None,
+        top_p: Any = None,
+        image: ArrayLike | None = None,
+        keep: Sequence[int] | None = None,
+        priority: int = 0,
+        deadline: float | None = None,
+        **conditions: Any,
+    ) -> Ticket[Generated]:
+        """Ask for n images; returns at once, with `image` when it is encoded. The ticket's result is what
+        `Pipeline.generate` returns for the same arguments; a `Row`'s `stage` says which prior drew it. `priority` and
+        `deadline`, and what is raised, are as for `Engine.submit`.
+        """
+        self._check_process()
+        n = count(n, "n")
+        decoder = self._pipeline.decoder
+        decoded = 0 if decoder is None else n * decoder.result_bytes
+        self._limits.expect_room(n * sum(level.image_bytes() for level in self._levels) + decoded)
+        requests = self._pipeline.requests(
+            n, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, image=image, keep=keep,
+            conditions=conditions,
+        )  # fmt: skip
+        delivery = Delivery([level.blank(n) for level in self._levels])
+        images = None if decoder is None else decoder.blank(n)
+        course = Course(delivery, self._loops, self._decoding, images, self._pipeline.wiring.names)
+        expires, rank = expiry(deadline, delivery.timing.submitted), priority_of(priority)
+        for stage, (level, request) in enumerate(zip(self._levels, requests, strict=True)):
+            course.add(level.job(request, delivery, rank, expires, course.image_done, course.leave, stage))
+        self._limits.expect_room(course.hold(decoded))
+        course.enter()
+        return Ticket(delivery, partial(self._drop, course))
+
+    def _drop(self, course: Course) -> None:
+        """A request was cancelled. (The ticket holds this engine, so that it is not forgotten.)"""
+        course.leave()
+
+    def stats(self) -> tuple[Stats, ...]:
+        """What each prior's level has at hand and did so far; the last one's limits are those of the pipeline."""
+        return tuple(level.loop.stats() for level in self._levels)
