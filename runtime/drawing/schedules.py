@@ -38,7 +38,7 @@ def check_schedule(asked: object, manifest: Manifest, backend: Backend) -> None:
 def most_images(shape: tuple[int, int], slope: int, span: int) -> int:
     """The largest batch that `auto` draws in waves."""
     live = shape[0] * shape[1] / wave_count(shape, slope)
-    return int((IMAGES_PER_ROW if span == 1 else LARGE_IMAGES_PER_ROW) * live)
+    return max(1, int((IMAGES_PER_ROW if span == 1 else LARGE_IMAGES_PER_ROW) * live))
 
 
 def runs_waves(backend: Backend) -> bool:
