@@ -235,6 +235,7 @@ def test_codecs_are_float32(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.full
 def test_images_of_channels(tmp_path: Path) -> None:
     """Pixels and their state stay float32: bfloat16 has not all of the 256 levels."""
     done = export_checkpoint(EXAMPLES / "patches.pt", tmp_path / "out.pt", precision="bfloat16", format="torchscript")
