@@ -229,11 +229,20 @@ def one_hot_by_hand(shape: Shape) -> nn.Module:
     return Sketch(run, first=First(), out=head())
 
 
-@network()
-def products_added(shape: Shape) -> nn.Module:
-    """Two layers of the pixel's own values, added, one of them without a bias."""
+def _added(biased: bool) -> nn.Module:
     def run(m: Sketch, x: Tensor) -> Tensor:
         y = m.first(hot(x))
         return m.out(F.elu(m.left(F.elu(y)) + m.right(torch.tanh(m.middle(y)))))
     return Sketch(run, first=First(), left=conv(WIDTH, 5), middle=conv(WIDTH, 3),
-                  right=conv(3, 5, bias=False), out=head(5))
+                  right=conv(3, 5, bias=biased), out=head(5))
+
+
+@network()
+def products_added(shape: Shape) -> nn.Module:
+    """Two layers of the pixel's own values, added."""
+    return _added(True)
+
+
+@network()
+def products_added_one_without_bias(shape: Shape) -> nn.Module:
+    return _added(False)
