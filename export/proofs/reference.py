@@ -18,9 +18,10 @@ from pixelsnail_infer.export.tracing.fresh import fresh_copy
 from pixelsnail_infer.manifest import ConditionSpec
 from pixelsnail_infer.noise import image_keys
 
-__all__ = ["BATCH", "Known", "Reference"]
+__all__ = ["BATCH", "MANY", "Known", "Reference"]
 
 BATCH = 3  # images of the larger batch in the proofs
+MANY = 2048  # positions of a canvas beyond which what is proven twice is proven on fewer images
 SEEDS = {torch.float32: 1, torch.float64: 23}  # of the images whose logits are kept
 
 
@@ -51,6 +52,11 @@ class Reference:
         """Pixels of the canvas."""
         return self.shape[0] * self.shape[1]
 
+    @property
+    def exact_batches(self) -> tuple[int, int]:
+        """The batch sizes of the proofs in float64, where a forward of a large network takes the most time."""
+        return 1, BATCH if self.positions <= MANY else 2
+
     def inputs(self, count: int, seed: int) -> tuple[NDArray[Any], dict[str, Any]]:
         """Random images, those of channels on the 8-bit grid, and random conditions by name."""
         random, law = np.random.default_rng(seed), self.distribution
@@ -61,18 +67,18 @@ class Reference:
         return images, {spec.name: _random(spec, count, random) for spec in self.conditions}
 
     def known(self, count: int, dtype: torch.dtype = torch.float32) -> Known:
-        """`BATCH` random images or, where `count` is 1, the last of them: run through the network when first asked for.
+        """So many random images, the last ones of `BATCH`: run through the network when first asked for.
 
         In float32 the one is run alone; in float64 its logits are those that it has among the others. Raises as
         `logits` does.
         """
-        assert count in (1, BATCH)
+        assert 1 <= count <= BATCH
         if (count, dtype) not in self._known:
             images, conditions = self.inputs(BATCH, SEEDS[dtype])
             some = slice(BATCH - count, None)
             given = images[some], {name: value[some] for name, value in conditions.items()}
             alone = count == 1 and dtype == torch.float64
-            logits = self.known(BATCH, dtype).logits[some] if alone else self.logits(*given, dtype)
+            logits = self.known(self.exact_batches[1], dtype).logits[-1:] if alone else self.logits(*given, dtype)
             self._known[count, dtype] = Known(*given, logits)
         return self._known[count, dtype]
 

@@ -23,7 +23,7 @@ def verify_wave_order(wave: Wave, reference: Reference, say: Hear) -> list[Check
     """The reference interpreter in the order of waves against the full-image forward, for some seconds per batch size,
     from the first wave on. Raises `VerificationError`."""
     checks = []
-    for batch in BATCHES:
+    for batch in reference.exact_batches:
         say(f"float64 reference interpreter in the order of waves, batch {batch}")
         checks.append(_float64(wave, reference, batch))
     return passed(checks)

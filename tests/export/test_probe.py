@@ -39,8 +39,8 @@ def causal(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("shape, tried, of", [
-    ((4, 5), 20, "float64"), ((10, 10), 100, "float64"), ((12, 12), 10, "float32"), ((1, 1), 1, "float64"),
-    ((1, 7), 7, "float64"),
+    ((4, 5), 20, "float64"), ((10, 10), 100, "float64"), ((12, 12), 10, "float32"), ((48, 48), 7, "float32"),
+    ((1, 1), 1, "float64"), ((1, 7), 7, "float64"),
 ])
 def test_causal_networks_pass(shape: tuple[int, int], tried: int, of: str) -> None:
     probed = reference(lambda x: causal(x) + torch.arange(float(LEVELS)).view(1, -1, 1, 1), shape)
@@ -69,6 +69,22 @@ def test_a_leak_at_the_very_end_of_a_large_canvas() -> None:
 
     _, leak = find_leak(reference(run, (12, 12)))
     assert leak is not None and (leak.changed, leak.moved) == (143, 142)
+
+
+@pytest.mark.parametrize("row, column, rows, columns, changed", [
+    (47, 46, 0, -1, (47, 47)), (27, 7, -20, 0, None), (24, 20, 0, -9, None), (0, 3, -1, 2, None),
+])
+def test_leaks_of_very_large_canvases(row: int, column: int, rows: int, columns: int, changed: tuple[int, int] | None
+                                      ) -> None:
+    """Where a forward takes seconds, all that follows is changed, and single pixels only to name the pair."""
+    def run(x: Tensor) -> Tensor:
+        only = torch.zeros(48, 48)
+        only[row, column] = 1
+        return causal(x) + late(x, rows, columns) * only
+
+    _, leak = find_leak(reference(run, (48, 48)))
+    assert leak is not None and leak.moved == row * 48 + column and leak.onwards == (changed is None)
+    assert changed is None or leak.changed == changed[0] * 48 + changed[1]
 
 
 def test_a_leak_between_the_ends_of_a_large_canvas_is_found_by_changing_all_that_follows() -> None:
