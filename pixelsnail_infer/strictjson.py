@@ -1,4 +1,4 @@
-"""Strict reading of JSON into frozen dataclasses, and back: no unknown, missing, doubled or mistyped key passes."""
+"""Strict reading of JSON, and of frozen dataclasses in it: no unknown, missing, doubled or mistyped key passes."""
 
 from __future__ import annotations
 
@@ -21,31 +21,24 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # contr
 _WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
+def read_json(text: str) -> Any:
+    """The value that a JSON text holds. Raises `ValueError` also for doubled keys, for numbers beyond JSON or 64 bits,
+    and where it is nested deeper than Python can read."""
+    try:
+        return json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_integer,
+                          parse_float=_real)  # fmt: skip
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
 def parse_object(text: str, where: str, error: type[Exception]) -> dict[str, Any]:
-    """Parse one JSON object. Doubled keys and what `expect_plain` refuses are refused with `error`."""
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        made: dict[str, Any] = {}
-        for key, value in items:
-            if key in made:
-                raise ValueError(f"the key {shown(key)} occurs twice")
-            made[key] = value
-        return made
-
-    def integer(digits: str) -> int:
-        if len(digits) > _MOST_DIGITS:
-            raise ValueError(f"an integer has {len(digits)} digits")
-        return int(digits)
-
-    def constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not a JSON number")
-
+    """Read one JSON object of a file. What `read_json` or `expect_plain` refuses is refused with `error`."""
     try:
         if len(text) > _MOST_CHARACTERS:
             raise ValueError(f"it has {len(text)} characters, more than {_MOST_CHARACTERS}")
-        document = json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=integer)
+        document = read_json(text)
         expect_plain(document)
-    except (ValueError, RecursionError) as problem:
+    except ValueError as problem:
         raise error(f"The {where} is not valid JSON ({problem}); the file is damaged or was edited.") from problem
     if not isinstance(document, dict):
         raise error(f"The {where} is {_kind(document)}, expected a JSON object; the file is damaged.")
@@ -128,6 +121,31 @@ def _decode_tuple(arguments: tuple[Any, ...], value: Any, where: str, fail: Any)
     if arguments[-1] is not Ellipsis and len(value) != len(arguments):
         raise fail(f"{where} has {len(value)} entries, expected {len(arguments)}")
     return tuple(_decode(arguments[0], held, f"{where}[{index}]", fail) for index, held in enumerate(value))
+
+
+def _pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in items:
+        if name in made:
+            raise ValueError(f"the key {shown(name)} occurs twice")
+        made[name] = value
+    return made
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"an integer has {len(digits)} digits")
+    return int(digits)
+
+
+def _real(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:40]} is beyond a number of 64 bits")
+    return number
 
 
 def _kind(value: Any) -> str:

@@ -48,7 +48,7 @@ def closed(ask: Ask, clients: int, seconds: float) -> Served:
     return _served(taken, seconds)
 
 
-def offered(ask: Ask, rate: float, seconds: float, seed: int) -> Served:
+def offered(ask: Ask, seed: int, *, rate: float, seconds: float) -> Served:
     """Requests come by chance, `rate` a second on average (a Poisson process), whether others wait or not. The rate
     that comes out is that of answers until the last one."""
     dice, numbers = random.Random(seed), itertools.count()

@@ -13,21 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from against_engine import against_engine
 from against_server import against_server
+from digits import given_or_digits
 from outcomes import Outcomes
 from wishes import wishes
 
 from pixelsnail_infer.runtime import load
 
-ROOT = Path(__file__).resolve().parents[2]
 PARTS = {"engine": against_engine, "server": against_server}
 FLAT = 32 << 20  # bytes that memory may grow by after a tenth of the requests
 
@@ -47,12 +46,11 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     args = arguments()
-    with tempfile.TemporaryDirectory() as folder:
-        path = args.model or exported(Path(folder))
+    found: dict[str, Any] = {}
+    wrong = 0
+    with given_or_digits(args.model) as path:
         with load(path, threads=args.threads) as sampler:
             pool = wishes(sampler, args.pool, args.seed)
-        found: dict[str, Any] = {}
-        wrong = 0
         for part in filter(None, args.parts.split(",")):
             outcomes, figures = PARTS[part](path, pool, args.requests, args.clients, args.seed, args.threads)
             if figures["growth_bytes"] > FLAT:
@@ -63,15 +61,6 @@ def main() -> int:
     if args.out:
         args.out.write_text(json.dumps(found, indent=1))
     return 1 if wrong else 0
-
-
-def exported(folder: Path) -> Path:
-    from pixelsnail_infer.export.cli import main as export
-
-    path = folder / "digits.onnx"
-    if export([str(ROOT / "examples" / "digits.pt"), str(path)]) != 0:
-        raise SystemExit("The digits model could not be exported.")
-    return path
 
 
 def show(part: str, outcomes: Outcomes, figures: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,10 @@ __all__ = ["connected"]
 
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # whatever its name: Ray's address is then the loopback one
+_NOT_HERE = ("Ray does not start here", "see the logs in /tmp/ray, or leave --ray out")
+_NOWHERE = ("No Ray cluster answers at {}",
+            "check the address, and where the cluster asks for a token, RAY_AUTH_MODE=token and the token")  # fmt: skip
+_PATIENCE = 10  # seconds until a machine must have answered
 
 
 @contextmanager
@@ -28,19 +33,23 @@ def connected(address: str, cores: int) -> Iterator[None]:
     """
     if ray.is_initialized():
         raise BackendError("This process is connected to a Ray cluster already; call ray.shutdown() before.")
-    try:
-        with _environment(_QUIET if address else {**_QUIET, **_ALONE}), _hush():
-            _join(address) if address else _start(cores)
-    except (ray.exceptions.RayError, ConnectionError, OSError, RuntimeError, ValueError) as error:
-        where = f"No Ray cluster answers at {address}" if address else "Ray does not start here"
-        raise BackendError(f"{where} ({one_line(error, 300)}); check the address, and `ray status`.") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with _environment(_QUIET if address else {**_QUIET, **_ALONE}):
+        try:
+            with _hush():
+                _join(address) if address else _start(cores)
+        except (ray.exceptions.RayError, OSError, OverflowError, RuntimeError, ValueError) as error:
+            what, advice = _NOWHERE if address else _NOT_HERE
+            raise BackendError(f"{what.format(address)} ({one_line(error, 300)}); {advice}.") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _join(address: str) -> None:
+    if address != "auto":  # Ray itself would try for minutes
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
     ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
 
 
@@ -60,16 +69,15 @@ def _start(cores: int) -> None:
 
 @contextmanager
 def _environment(names: dict[str, str]) -> Iterator[None]:
-    """Ray and the processes that it starts read these while it starts."""
-    before = {name: os.environ.get(name) for name in names}
+    """Ray and the processes that it starts read these. At the end all is as before: Ray adds names of its own."""
+    before = dict(os.environ)
     os.environ.update(names)
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ _SMOOTH = 0.1  # share of the last row in the mean time of a row
 
 
 class Loop:
-    """Public methods may be called by any thread; the thread that `start` makes does the rest. Slots are its own."""
+    """Starts a thread, which draws and to which the slots belong. Public methods may be called by any thread."""
 
     def __init__(self, slots: Slots, line: Line, height: int) -> None:
         self._slots, self._line, self._height = slots, line, height

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -16,14 +15,12 @@ from pixelsnail_infer.runtime.serving.answer import MEDIA_TYPES, acceptable, che
 from pixelsnail_infer.runtime.serving.events import RowStream
 from pixelsnail_infer.runtime.serving.json_body import read_object
 from pixelsnail_infer.runtime.serving.order import Order, read_order
-from pixelsnail_infer.runtime.serving.outcome import outcome
+from pixelsnail_infer.runtime.serving.outcome import drawn
 from pixelsnail_infer.runtime.serving.problem import Problem, problem_of
 from pixelsnail_infer.runtime.serving.service import Service
+from pixelsnail_infer.runtime.serving.work import computed
 
 __all__ = ["image_routes"]
-
-_SMALL = 1 << 15
-"""Bytes that are read or written between two other requests; more of them in a thread beside the event loop."""
 
 
 def image_routes(service: Service) -> list[Route]:
@@ -58,7 +55,7 @@ async def _submit(service: Service, body: bytes, wish: str) -> tuple[Order, str,
         except PixelsnailError as error:
             raise problem_of(error, order.fields) from error
 
-    return submit() if len(body) <= _SMALL else await asyncio.to_thread(submit)
+    return await computed(submit, len(body))
 
 
 def _stream(service: Service, request: Request, order: Order, ticket: Ticket[Any]) -> Response:
@@ -81,12 +78,6 @@ def _stream(service: Service, request: Request, order: Order, ticket: Ticket[Any
 
 
 async def _whole(service: Service, request: Request, order: Order, ticket: Ticket[Any], form: str) -> Response:
-    try:
-        pixels = order.served.result(await outcome(ticket, request.receive))
-    except PixelsnailError as error:
-        raise problem_of(error) from error
-    finally:
-        service.metrics.drawn(order.served.name, ticket.timing)
-    work = functools.partial(encode, pixels, order, form)
-    content = work() if pixels.nbytes <= _SMALL else await asyncio.to_thread(work)
+    pixels = await drawn(service, order.served, ticket, request.receive)
+    content = await computed(partial(encode, pixels, order, form), pixels.nbytes)
     return Response(content, media_type=MEDIA_TYPES[form], headers={"cache-control": "no-store"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -14,14 +14,14 @@ from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.runtime.engine.ticket import Ticket
 from pixelsnail_infer.runtime.serving.inference import HEADER, VERSION, Inference, answer, metadata, read_inference
 from pixelsnail_infer.runtime.serving.order import FIELDS, find_model
-from pixelsnail_infer.runtime.serving.outcome import outcome
+from pixelsnail_infer.runtime.serving.outcome import drawn
 from pixelsnail_infer.runtime.serving.problem import Problem, problem_of
 from pixelsnail_infer.runtime.serving.served import Served
 from pixelsnail_infer.runtime.serving.service import Service
+from pixelsnail_infer.runtime.serving.work import computed
 
 __all__ = ["inference_routes"]
 
-_SMALL = 1 << 15  # bytes: more are read and written in a thread beside the event loop
 _FRESH = {"cache-control": "no-store"}
 
 
@@ -75,15 +75,11 @@ async def _submit(service: Service, served: Served, body: bytes, header: str | N
         except PixelsnailError as error:
             raise problem_of(error, (*FIELDS, *(spec.name for spec in served.conditions))) from error
 
-    return submit() if len(body) <= _SMALL else await asyncio.to_thread(submit)
+    return await computed(submit, len(body))
 
 
 async def _answer(service: Service, request: Request, served: Served, asked: Inference, ticket: Ticket[Any]
                   ) -> Response:  # fmt: skip
-    try:
-        pixels = served.result(await outcome(ticket, request.receive))
-    finally:
-        service.metrics.drawn(served.name, ticket.timing)
-    large = pixels.nbytes > _SMALL
-    body, headers = await asyncio.to_thread(answer, served, asked, pixels) if large else answer(served, asked, pixels)
+    pixels = await drawn(service, served, ticket, request.receive)
+    body, headers = await computed(partial(answer, served, asked, pixels), pixels.nbytes)
     return Response(body, headers={**headers, **_FRESH})

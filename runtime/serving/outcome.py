@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from numpy.typing import NDArray
 from starlette.types import Receive
 
 from pixelsnail_infer.runtime.engine.ticket import Ticket
+from pixelsnail_infer.runtime.serving.served import Served
+from pixelsnail_infer.runtime.serving.service import Service
 
-__all__ = ["ClientGone", "gone", "outcome"]
+__all__ = ["ClientGone", "drawn", "gone", "outcome"]
 
 T = TypeVar("T")
 
@@ -38,6 +41,14 @@ async def outcome(ticket: Ticket[T], receive: Receive) -> T:
             for task in (result, watching):
                 task.cancel()
             await asyncio.gather(result, watching, return_exceptions=True)
+
+
+async def drawn(service: Service, served: Served, ticket: Ticket[Any], receive: Receive) -> NDArray[Any]:
+    """The images of a ticket of `served`, as clients get them. Raises as `outcome`; the metrics count either."""
+    try:
+        return served.result(await outcome(ticket, receive))
+    finally:
+        service.metrics.drawn(served.name, ticket.timing)
 
 
 async def _result(ticket: Ticket[T]) -> T:

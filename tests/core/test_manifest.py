@@ -201,7 +201,7 @@ def test_needed_entries_are_needed(key: str) -> None:
         ("[" * 100_000, "not valid JSON"),
         ('{"a": ' + "[" * 70 + "]" * 70 + "}", "nested more than 64 deep"),
         ('{"a": ' + "9" * 5000 + "}", "an integer has 5000 digits"),
-        ('{"a": 1e999}', "a number is not finite"),
+        ('{"a": 1e999}', "1e999 is beyond a number of 64 bits"),
         ('{"a": "' + "x" * (1 << 22) + '"}', "characters, more than 4194304"),
         ("{" + ", ".join(f'"{k}": 0' for k in range(99_999)) + ', "7": 1}', "'7' occurs twice"),
     ],

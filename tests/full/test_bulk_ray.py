@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +32,11 @@ LONG = ("--n", 4000, "--shard", 40, "--label", "all", "--seed", 5)
 
 def start(model: Path, out: Path, *arguments: object) -> subprocess.Popen[str]:
     words = [sys.executable, "-c", COMMAND, "bulk", str(model), *map(str, arguments), "-o", str(out)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def run(model: Path, out: Path, *arguments: object) -> str:
@@ -179,3 +185,60 @@ def test_what_a_worker_refuses_is_told(model: Path, tmp_path: Path) -> None:
     with pytest.raises((EngineError, GraphFileError), match="is another file here"):
         list(drawn_by_workers(other, [Shard(0, 0, 3)], workers=1))
     assert dict(os.environ) == before
+
+
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`ray start --head` with two cores on the loopback address, and a token: where it answers, and its process."""
+    for name, value in (("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0"),  # the loopback address, also for what joins
+                        ("RAY_USAGE_STATS_ENABLED", "0"), ("RAY_AUTH_MODE", "token"),
+                        ("RAY_AUTH_TOKEN", secrets.token_hex(32))):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:  # a short name: sockets lie in it
+        words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--node-ip-address",
+                 "127.0.0.1", "--port", str(port), "--num-cpus", "2", "--include-dashboard", "false", "--temp-dir",
+                 folder]  # fmt: skip
+        process = subprocess.Popen(words, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   text=True)  # fmt: skip
+        try:
+            until(lambda: raylets(process), process)
+            yield f"127.0.0.1:{port}", process
+        finally:
+            family = descendants(process.pid)
+            process.terminate()
+            process.wait(timeout=60)
+            until_gone(family)
+
+
+def free_port() -> int:
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return int(made.getsockname()[1])
+
+
+def raylets(process: subprocess.Popen[str]) -> list[int]:
+    return [pid for pid, name in descendants(process.pid).items() if "raylet/raylet" in name]
+
+
+def test_a_cluster_that_is_there_draws_and_stays(
+    model: Path, long: Path, tmp_path: Path, head: tuple[str, subprocess.Popen[str]]
+) -> None:
+    """Its workers draw, as many as it has cores; neither a command that is stopped nor one that is done ends it."""
+    address, cluster = head
+    (raylet,) = raylets(cluster)
+    process = start(model, tmp_path / "out", *LONG, "--ray", address)
+    until(lambda: shards(tmp_path / "out"), process)
+    assert len(workers(cluster)) == 2 and not raylets(process)
+    process.send_signal(signal.SIGINT)
+    assert "the same command draws the rest" in process.communicate(timeout=60)[1] and process.returncode == 130
+    assert len(shards(tmp_path / "out")) < 100
+    run(model, tmp_path / "out", *LONG, "--ray", address)
+    assert contents(tmp_path / "out") == contents(long)
+    assert raylets(cluster) == [raylet] and cluster.poll() is None
+
+
+def test_an_address_where_no_cluster_answers_is_refused(model: Path, tmp_path: Path) -> None:
+    process = start(model, tmp_path / "out", *QUICK, "--ray", f"127.0.0.1:{free_port()}")
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 1 and "No Ray cluster answers at 127.0.0.1" in errors and errors.count("\n") == 1

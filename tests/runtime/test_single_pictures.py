@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pixelsnail_infer.runtime import Pipeline, Sampler, load_pipeline, to_uint8
 from pixelsnail_infer.runtime.commands import drawn
 from pixelsnail_infer.runtime.commands.outputs import parse_output
 from pixelsnail_infer.runtime.files import saving
-from pixelsnail_infer.runtime.files.images import grey
+from pixelsnail_infer.runtime.files.images import grey, make_grid, png_grid
 
 from .synthetic import L
 
@@ -204,3 +205,22 @@ def test_paths_of_a_pattern() -> None:
 def test_pipelines_describe_their_stages(chain: dict[str, Path]) -> None:
     with load_pipeline([chain["top"], chain["bottom"]]) as pipeline:
         assert isinstance(pipeline, Pipeline) and [m.kind for m in pipeline.manifests] == ["prior", "prior"]
+
+
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("scale", [1, 5])
+def test_a_grid_is_what_pillow_draws(colour: bool, scale: int) -> None:
+    """Tiles and captions in their places; captions that do not fit end at the border of the picture."""
+    draw = pytest.importorskip("PIL.ImageDraw")
+    rng, captions = np.random.default_rng(0), ["3", "10", "3", "7", "9999999"]
+    images = rng.uniform(-1, 1, (5, 9, 12, 3)).astype(np.float32) if colour else rng.integers(0, L, (5, 9, 12))
+    tiles = to_uint8(images) if colour else grey(images, L)
+    grid = make_grid(5, (9, 12), captions=True, columns=3, scale=scale)
+    expected = IMAGE.new("RGB" if colour else "L", grid.size, (96,) * 3 if colour else 96)
+    for k, tile in enumerate(tiles):
+        x, y = grid.place(k)
+        draw.Draw(expected).text((x, y), captions[k], fill=(255,) * 3 if colour else 255)
+        expected.paste(IMAGE.fromarray(tile.repeat(scale, 0).repeat(scale, 1)), (x, y + 14))
+    made = png_grid(images, None if colour else L, captions=captions, columns=3, scale=scale)
+    with IMAGE.open(io.BytesIO(made)) as opened:
+        assert opened.mode == expected.mode and np.array_equal(np.asarray(opened), np.asarray(expected))

@@ -65,8 +65,7 @@ def test_a_wrong_value_is_named(live: Running, body: dict[str, Any], field: str)
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"3", b"\xff{}", b'{"n":1,"n":2}', b'{"n":NaN}', b'{"seed":1e999}', b"[" * 60000,
-     b'{"a":' * 9000,
-     b'{"n":' + b"9" * 5000 + b"}", b'{"n":1}}'],
+     b'{"a":' * 9000, b'{"n":' + b"9" * 5000 + b"}", b'{"n":1}}'],
 )  # fmt: skip
 def test_what_is_no_json_object(live: Running, body: bytes) -> None:
     is_problem(live.images(body), 400)
