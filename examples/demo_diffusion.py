@@ -19,7 +19,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from pixelsnail_infer.export import export_checkpoint
-from pixelsnail_infer.runtime import load_denoiser, to_uint8
+from pixelsnail_infer.runtime import load, to_uint8
 from pixelsnail_infer.runtime.denoising.denoiser import Denoised
 
 ROOT = Path(__file__).resolve().parent
@@ -35,7 +35,7 @@ def main() -> None:
     path = args.out / "denoiser.onnx"
     export_checkpoint(ROOT / "denoiser_digits.pt", path, shape="8x8", noise_schedule="cosine", say=print)
     labels = np.arange(LABELS)
-    with load_denoiser(path) as denoiser:
+    with load(path) as denoiser:
         started = time.perf_counter()
         images = denoiser.sample(ROWS * LABELS, steps="ddim50", label=np.tile(labels, ROWS), max_batch=ROWS * LABELS)
         print(f"{len(images)} digits in 50 steps: {time.perf_counter() - started:.1f} s")

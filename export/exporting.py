@@ -183,13 +183,13 @@ def _proven(artifacts: Artifacts, written: Mapping[str, Manifest], before: Seque
     for one, manifest in written.items():
         which, bits = f"{one}: " if len(written) > 1 else "", None
         hear = partial(_marked, say, which)
-        with load(artifacts.path(one), schedule="raster") as sampler:
+        with load(artifacts.path(one), kind="prior", schedule="raster") as sampler:
             found = verify_files(sampler, reference, hear)
             if images is not None:
                 more, bits = prove_cost(sampler, artifacts, one, reference, images, limit, hear)
                 found += more
         if manifest.wave is not None:
-            with load(artifacts.path(one), schedule="wavefront") as sampler:
+            with load(artifacts.path(one), kind="prior", schedule="wavefront") as sampler:
                 found += verify_wave_files(sampler, reference, hear)
         manifest = replace(manifest, verification=_report([*before, *found]), bits_per_dim=bits)
         manifests.append(artifacts.describe(one, manifest))

@@ -132,7 +132,7 @@ def verify_export(exported: FilePath, checkpoint: FilePath, *, device: str = "cp
     if kind in CODEC_KINDS:
         return verify_half(name, checkpoint, asked, say, device=device, backend=backend)
     where = {"device": device, "backend": backend}
-    with load(name, device=device, backend=backend, schedule="raster") as sampler:
+    with load(name, kind="prior", device=device, backend=backend, schedule="raster") as sampler:
         if asked.model is not None:
             with own_model(checkpoint, as_exported(asked, sampler.manifest, name)) as source:
                 return _verify(sampler, name, source, checkpoint, say, where)
@@ -152,7 +152,8 @@ def _verify(sampler: Sampler, name: str, source: SourceModel, checkpoint: FilePa
     reference = Reference(source.module, None, manifest.shape, distribution_of(manifest), source.conditions)
     checks = verify_files(sampler, reference, say)
     if sampler.has_waves:
-        with load(name, device=where["device"], backend=where["backend"], schedule="wavefront") as waves:
+        with load(name, kind="prior", device=where["device"], backend=where["backend"],
+                  schedule="wavefront") as waves:
             checks += verify_wave_files(waves, reference, say)
     if (bits := manifest.bits_per_dim) is not None:
         checks.append(measured_bits(sampler, reference, drawn_images(sampler, reference), bits.limit, say)[0])

@@ -39,7 +39,7 @@ def prove_plain(compiled: Compiled, folder: Path, targets: Mapping[str, Path], m
     twin.write(replace(manifest, precision=plan.precision))
     checks, drawn, seeds = [], list[Images](), (SEED, SEED + 1) if compiled.plan == INT8_PLAN else (SEED,)
     for one in targets:
-        with load(twin.path(one)) as opened:
+        with load(twin.path(one), kind="prior") as opened:
             name = "the same in float32" + (f", {one}" if len(targets) > 1 else "")
             checks.append(_summary(name, verify_files(opened, reference, say)))
             drawn = drawn or [drawn_images(opened, reference, seed) for seed in seeds]
@@ -64,7 +64,7 @@ def _rounded(artifacts: Artifacts, manifest: Manifest, reference: Reference, say
     say(f"the same graphs in PyTorch, rounded to {manifest.precision} wherever they say so")
     twin = Artifacts(artifacts.compiled, _made(artifacts.folder / "rounded"), {"torchscript": Path("twin.pt")})
     twin.write(manifest)
-    with load(twin.path("torchscript")) as opened:
+    with load(twin.path("torchscript"), kind="prior") as opened:
         check = _summary("the same, all rounded", verify_files(opened, reference, say))
     shutil.rmtree(twin.folder)
     return check

@@ -1,4 +1,5 @@
-"""A decoder or an encoder as a flat PyTorch module, as `torch.export` sees it: what TorchScript takes."""
+"""A decoder, an encoder or a part of a denoiser as a flat PyTorch module, as `torch.export` sees it: what TorchScript
+takes."""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ from pixelsnail_infer.export.codecs.graph import quiet
 from pixelsnail_infer.export.codecs.parts import Half, half_of
 from pixelsnail_infer.export.tracing.fresh import fresh_copy
 from pixelsnail_infer.export.writing.torch_writer import TOLD
-from pixelsnail_infer.runtime.files.archive_code import CODEC_OPERATORS, OPERATORS
+from pixelsnail_infer.runtime.files.archive_code import CODEC_OPERATORS, DENOISER_OPERATORS, OPERATORS
 
-__all__ = ["program_of"]
+__all__ = ["part_program", "program_of"]
 
 aten: Any = torch.ops.aten
+WRITTEN = OPERATORS | CODEC_OPERATORS | DENOISER_OPERATORS
 NUMBERS = (operator.add, operator.sub, operator.mul, operator.floordiv, operator.getitem)  # of sizes, and of lists
 
 
@@ -29,7 +31,11 @@ def program_of(module: torch.nn.Module, kind: str) -> fx.GraphModule:
 
     The module is copied. Raises `ModelError` when PyTorch cannot follow it, or it does what TorchScript cannot say.
     """
-    half = half_of(fresh_copy(module), kind)  # type: ignore[arg-type]
+    return part_program(half_of(fresh_copy(module), kind), kind)  # type: ignore[arg-type]
+
+
+def part_program(half: Half, kind: str) -> fx.GraphModule:
+    """The same of a part that messages call `kind`. Raises `ModelError`."""
     with quiet():
         try:
             program = torch.export.export(half.part, half.args, dynamic_shapes=half.free).run_decompositions({})
@@ -76,7 +82,7 @@ def _call(body: fx.Graph, target: Any, args: Any, kwargs: Any, kind: str) -> fx.
     if any(isinstance(value, torch.device) for value in kwargs.values()):
         raise ModelError(f"this {kind} makes tensors on the CPU whatever its input is on ({target}), which an archive "
                          "may not; make them of its parameters, or write it as onnx.")
-    if str(target).removeprefix("aten.").partition(".")[0] not in OPERATORS | CODEC_OPERATORS:
+    if str(target).removeprefix("aten.").partition(".")[0] not in WRITTEN:
         raise ModelError(f"this {kind} uses {target}, which is none of the operators of archives; write it as onnx.")
     return body.call_function(target.overloadpacket, args, kwargs)
 

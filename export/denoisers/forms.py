@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixelsnail_infer.export.codecs.graph import groupwise
+from pixelsnail_infer.export.denoisers.winograd import WinogradConvolution, pays
 from pixelsnail_infer.export.tracing.fresh import fresh_copy
 from pixelsnail_infer.models.unet import UNet
-from pixelsnail_infer.models.unet_layers import Attention, Residual, Upsample
+from pixelsnail_infer.models.unet_layers import Attention, Downsample, Residual, Upsample
 
 __all__ = ["FoldedAttention", "FoldedResidual", "SubpixelUpsample", "graph_form"]
 
@@ -101,10 +104,25 @@ def _told(linear: nn.Linear, scale: Tensor, shift: Tensor) -> nn.Linear:
     return folded.requires_grad_(False)
 
 
+def _heights(module: UNet) -> Iterator[tuple[nn.Module, int]]:
+    """Every block of the network, and how many rows it works on."""
+    height = module.config.shape[0]
+    for block in (*module.input_blocks, module.middle_block, *module.output_blocks, module.out):
+        yield block, height
+        for layer in block.children():
+            height = height // 2 if isinstance(layer, Downsample) else height * 2 if isinstance(layer, Upsample) \
+                else height
+
+
 def graph_form(module: UNet) -> UNet:
     """A copy of the network in this form."""
     copied = fresh_copy(module)
     assert isinstance(copied, UNet)
+    for block, height in _heights(copied):
+        for parent in list(block.modules()):
+            for name, child in parent.named_children():
+                if not isinstance(parent, Upsample) and pays(child, height):
+                    setattr(parent, name, WinogradConvolution(child, height))  # type: ignore[arg-type]
     for parent in list(copied.modules()):
         for name, child in parent.named_children():
             if isinstance(child, Upsample):

@@ -61,6 +61,7 @@ def _as_exported(options: SourceOptions, manifest: DenoiserManifest) -> SourceOp
     diffusion, small = manifest.diffusion, [spec for spec in manifest.conditions if spec.name == LOW_RES]
     told: dict[str, Any] = {
         "shape": manifest.image.shape, "n_head": manifest.model.config.get("n_head"),
+        "n_head_upsample": manifest.model.config.get("n_head_upsample"),
         "diffusion_steps": diffusion.steps, "noise_schedule": diffusion.noise_schedule, "predict": diffusion.predict,
         "rescale_timesteps": diffusion.rescale_timesteps,
         "sigma": diffusion.variance.removeprefix("fixed-") if diffusion.variance.startswith("fixed-") else None,

@@ -69,6 +69,9 @@ class CheckpointOptions:
         False, "PixelCNN saved as a whole module: unpickle it, which RUNS WHATEVER THE FILE SAYS; only for files that "
         "you made", IMAGE, switch, families=("pixelcnn",))
 
+    n_head_upsample: int | None = option(
+        None, "attention heads on the way up, the public code's num_heads_upsample (default: as many as --n-head)",
+        DENOISER, whole, families=DENOISERS)
     diffusion_steps: int | None = option(
         None, "steps that it was trained with (default 1000; the published files mostly 4000)", DENOISER, whole,
         families=DENOISERS, metavar="N")

@@ -54,7 +54,7 @@ def read_unet(
             n_head=_assumed(options.n_head, HEADS, "{} attention heads", "--n-head", assumed),
             classes=size(tensors, "label_emb.weight", 0, 2) if "label_emb.weight" in tensors else None,
             low_res=low_res, learn_sigma=learned, scale_shift=_scale_shift(tensors),
-            diffusion=_diffusion(learned, options, assumed))
+            diffusion=_diffusion(learned, options, assumed), n_head_upsample=options.n_head_upsample)
     except (ModelError, ManifestError) as error:
         raise CheckpointError(f"the checkpoint describes no valid denoiser: {error}") from None
     findings += [_described(config), *assumed]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pixelsnail_infer.models.unet_config import GROUPS, UNetConfig
-from pixelsnail_infer.models.unet_layers import Attention, Block, Downsample, Residual, Upsample, time_features
+from pixelsnail_infer.models.unet_layers import Attention, Block, Downsample, Residual, TimeFeatures, Upsample
 
 __all__ = ["UNet"]
 
@@ -23,6 +23,7 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         embedded = 4 * config.width
+        self.time_features = TimeFeatures(config.width)
         self.time_embed = nn.Sequential(
             nn.Linear(config.width, embedded), nn.SiLU(), nn.Linear(embedded, embedded))
         if config.classes is not None:
@@ -43,7 +44,7 @@ class UNet(nn.Module):
     def projections(self, time: Tensor, label: Tensor | None = None) -> Tensor:
         """What every residual layer is told, `[B, told]`, of times `[B]`, as the network was trained to take them, and
         labels int64 `[B]`."""
-        embedding = self.time_embed(time_features(time, self.config.width))
+        embedding = self.time_embed(self.time_features(time))
         if label is not None:
             embedding = embedding + self.label_emb(label)
         return torch.cat([layer.emb_layers(embedding) for layer in self._residuals()], dim=1)
@@ -79,9 +80,8 @@ class UNet(nn.Module):
     def _residual(self, inputs: int, outputs: int) -> Residual:
         return Residual(inputs, outputs, 4 * self.config.width, self.config.scale_shift)
 
-    def _attention(self, level: int) -> list[nn.Module]:
-        config = self.config
-        return [Attention(config.widths[level], config.n_head)] if level in config.attention else []
+    def _attention(self, level: int, heads: int) -> list[nn.Module]:
+        return [Attention(self.config.widths[level], heads)] if level in self.config.attention else []
 
     def _down(self) -> tuple[nn.ModuleList, list[int]]:
         """The blocks on the way down, and the channels of what each leaves for the way up."""
@@ -89,7 +89,7 @@ class UNet(nn.Module):
         blocks, kept = [Block(nn.Conv2d(config.inputs, config.width, 3, padding=1))], [config.width]
         for level, width in enumerate(config.widths):
             for _ in range(config.n_res_block):
-                blocks.append(Block(self._residual(kept[-1], width), *self._attention(level)))
+                blocks.append(Block(self._residual(kept[-1], width), *self._attention(level, config.n_head)))
                 kept.append(width)
             if level + 1 < len(config.widths):
                 blocks.append(Block(Downsample(width)))
@@ -101,7 +101,8 @@ class UNet(nn.Module):
         for level, width in reversed(list(enumerate(config.widths))):
             for place in range(config.n_res_block + 1):
                 last = place == config.n_res_block and level > 0
-                blocks.append(Block(self._residual(channels + kept.pop(), width), *self._attention(level),
+                blocks.append(Block(self._residual(channels + kept.pop(), width),
+                                    *self._attention(level, config.heads_up),
                                     *([Upsample(width)] if last else [])))
                 channels = width
         return nn.ModuleList(blocks)

@@ -18,8 +18,9 @@ class UNetConfig:
     """A U-Net of improved-diffusion, and the diffusion that it was trained for.
 
     `width` is the number of channels at the first level, `mult` how many times that each level has; `attention` are the
-    levels that attend. `low_res` is the size of the small picture that a super-resolution model is given. With
-    `learn_sigma` the network gives a second number for every pixel, from which its variance comes.
+    levels that attend, with `n_head` heads; on the way up with `n_head_upsample`, where it is given. `low_res` is the
+    size of the small picture that a super-resolution model is given. With `learn_sigma` the network gives a second
+    number for every pixel, from which its variance comes.
     """
 
     shape: tuple[int, int]
@@ -34,6 +35,7 @@ class UNetConfig:
     learn_sigma: bool
     scale_shift: bool
     diffusion: DiffusionSpec
+    n_head_upsample: int | None = None
 
     def __post_init__(self) -> None:
         coarsest = 2 ** (len(self.mult) - 1)
@@ -47,9 +49,10 @@ class UNetConfig:
         if wrong := [width for width in self.widths if width % GROUPS or width < 1]:
             raise ModelError(f"a width of {wrong[0]}; group norms need multiples of {GROUPS}.")
         attending = {self.widths[-1], *(self.widths[level] for level in self.attention)}
-        if self.n_head < 1 or (odd := [width for width in attending if width % self.n_head]):
-            width = odd[0] if self.n_head > 0 else max(attending)
-            raise ModelError(f"{self.n_head} attention heads do not divide the width {width} (--n-head).")
+        for heads, flag in ((self.n_head, "--n-head"), (self.heads_up, "--n-head-upsample")):
+            if heads < 1 or (odd := [width for width in attending if width % heads]):
+                width = odd[0] if heads > 0 else max(attending)
+                raise ModelError(f"{heads} attention heads do not divide the width {width} ({flag}).")
         if (self.diffusion.variance == "learned-range") != self.learn_sigma:
             raise ModelError(f"the variance is {self.diffusion.variance}, but the network "
                              f"{'gives' if self.learn_sigma else 'does not give'} one.")
@@ -58,6 +61,11 @@ class UNetConfig:
     def widths(self) -> tuple[int, ...]:
         """Channels of every level."""
         return tuple(self.width * times for times in self.mult)
+
+    @property
+    def heads_up(self) -> int:
+        """Attention heads on the way up."""
+        return self.n_head if self.n_head_upsample is None else self.n_head_upsample
 
     @property
     def inputs(self) -> int:

@@ -10,18 +10,25 @@ from torch.nn import functional as F
 
 from pixelsnail_infer.models.unet_config import GROUPS
 
-__all__ = ["Attention", "Block", "Downsample", "Residual", "Upsample", "time_features"]
+__all__ = ["Attention", "Block", "Downsample", "Residual", "TimeFeatures", "Upsample"]
 
 SLOWEST = 10_000.0  # period of the slowest sine, in radians per step
 
 
-def time_features(time: Tensor, width: int) -> Tensor:
-    """Cosines and sines of times `[B]` at `width // 2` frequencies, `[B, width]` (Vaswani et al., 2017)."""
-    half = width // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=time.device)
-    angles = time[:, None] * torch.exp(-math.log(SLOWEST) * exponents / half).to(time.dtype)
-    features = torch.cat([angles.cos(), angles.sin()], dim=1)
-    return F.pad(features, (0, width % 2))
+class TimeFeatures(nn.Module):
+    """Cosines and sines of times at `width // 2` frequencies (Vaswani et al., 2017)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        half = width // 2
+        exponents = torch.arange(half, dtype=torch.float32)
+        self.frequencies = nn.Buffer(torch.exp(-math.log(SLOWEST) * exponents / half), persistent=False)
+        self.odd = width % 2
+
+    def forward(self, time: Tensor) -> Tensor:
+        """`[B]` to `[B, width]`."""
+        angles = time[:, None] * self.frequencies
+        return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, self.odd))
 
 
 class Residual(nn.Module):

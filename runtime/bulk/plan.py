@@ -18,7 +18,8 @@ from pixelsnail_infer.runtime.bulk.job import Job
 from pixelsnail_infer.runtime.bulk.parquet import require_pyarrow
 from pixelsnail_infer.runtime.bulk.records import fields_of, record_dtype
 from pixelsnail_infer.runtime.bulk.shards import check_shards, default_size
-from pixelsnail_infer.runtime.pipeline.pipeline import Pipeline, load_pipeline
+from pixelsnail_infer.runtime.pipeline.loading import load_pipeline
+from pixelsnail_infer.runtime.pipeline.pipeline import Pipeline
 from pixelsnail_infer.runtime.pipeline.stage_requests import stage_requests
 from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH, count
 
@@ -83,6 +84,8 @@ def make_plan(
         raise RequestError(f"format is {shown(format)}, expected {' or '.join(FORMATS)}.")
     if format == "parquet":
         require_pyarrow()
+    if pipeline.denoisers:
+        raise RequestError("The models have a denoiser among them, which bulk does not run; use generate.")
     wiring, settings = pipeline.wiring, {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     conditions = make_conditions(wiring.conditions, cycles, values, n)
     priors = [manifest for manifest in pipeline.manifests if isinstance(manifest, Manifest)]

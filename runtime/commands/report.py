@@ -84,7 +84,8 @@ def _denoiser(files: DenoiserFiles, json: bool) -> tuple[str, bool]:
              *_origin(manifest), "files"]  # fmt: skip
     try:
         times = files.times()
-        return "\n".join([*lines, f"  {Path(times.name).name}  {_size(times.size)}, intact"]), True
+        held = "" if manifest.archive is None else ": an archive of step, times"
+        return "\n".join([*lines, f"  {Path(times.name).name}  {_size(times.size)}, intact{held}"]), True
     except GraphFileError as error:
         return "\n".join([*lines, f"  {error}"]), False
 

@@ -27,13 +27,14 @@ from pixelsnail_infer.runtime.denoising.inputs import (
     chosen_table,
 )
 from pixelsnail_infer.runtime.denoising.projections import Projections
+from pixelsnail_infer.runtime.denoising.request import DenoisingRequest, make_request
 from pixelsnail_infer.runtime.denoising.schedule import COEFFICIENTS, Schedule, Table
 from pixelsnail_infer.runtime.denoising.spacing import Steps
 from pixelsnail_infer.runtime.requests.guard import CallGuard
 from pixelsnail_infer.runtime.requests.memory import check_fits, check_images_fit, memory_told
 from pixelsnail_infer.runtime.requests.request import count, split
 
-__all__ = ["Denoised", "Denoiser"]
+__all__ = ["DENOISED_AT_ONCE", "Denoised", "Denoiser", "OnStep"]
 
 DENOISED_AT_ONCE = 8
 """Images in one batch by default: on a CPU larger ones gain nothing."""
@@ -53,8 +54,11 @@ class Denoised:
     x0: NDArray[np.float32]
 
 
+OnStep = Callable[[Denoised], object]
+
+
 class Denoiser:
-    """A loaded denoiser, made by `load_denoiser`.
+    """A loaded denoiser, made by `load`.
 
     Any thread may call; calls on one object wait for each other. Returned arrays belong to the caller. Every call
     raises `EngineError` when the engine fails or memory runs out; the next one works again.
@@ -72,6 +76,12 @@ class Denoiser:
         """The frozen description of the files."""
         return self._manifest
 
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of one image."""
+        spec = self._manifest.image
+        return 4 * spec.channels * int(np.prod(spec.shape))
+
     def schedule(self, steps: Steps | None = None) -> Schedule:
         """The steps that a call with these `steps` takes. Raises `RequestError`."""
         return Schedule.of(self._manifest.diffusion, steps)
@@ -86,7 +96,7 @@ class Denoiser:
         eta: float | None = None,
         sampler: str | None = None,
         clip: bool = True,
-        on_step: Callable[[Denoised], object] | None = None,
+        on_step: OnStep | None = None,
         progress: Progress | None = None,
         max_batch: int | None = None,
         **conditions: Any,
@@ -106,25 +116,37 @@ class Denoiser:
         Raises `RequestError` before anything runs when an argument is wrong.
         """
         manifest, n = self._manifest, count(n, "n")
-        shape = (manifest.image.channels, *manifest.image.shape)
-        check_images_fit(n, 4 * int(np.prod(shape)))
-        schedule = self.schedule(steps)
-        table = chosen_table(schedule, steps, sampler, eta, clip)
-        keys, asked = image_keys(seed, n), check_conditions(manifest, conditions, n)
-        result = np.empty((n, *manifest.image.shape, manifest.image.channels), np.float32)
-        tally, limit = _Tally(progress, n * len(schedule)), _limit(max_batch)
+        check_images_fit(n, self.result_bytes)
+        request = make_request(manifest, n, seed=seed, steps=steps, eta=eta, sampler=sampler, clip=clip,
+                               conditions=conditions)  # fmt: skip
+        tally, limit = _Tally(progress, n * len(request.schedule)), _limit(max_batch)
+        return self.draw(request, limit, on_step, tally.add)
+
+    def draw(
+        self, request: DenoisingRequest, limit: int, on_step: OnStep | None, on_images: Callable[[int], object]
+    ) -> NDArray[np.float32]:
+        """What `sample` draws, at most `limit` images at once; `on_images` hears how many took a step."""
+        spec, schedule = self._manifest.image, request.schedule
+        result = np.empty((len(request.keys), *spec.shape, spec.channels), np.float32)
         with self._calls:
-            for some in split(n, limit):
-                x = drawing_noise(keys[some], manifest.diffusion.steps, shape)
+            for some in split(len(result), limit):
+                asked = request[some]
+                x = drawing_noise(asked.keys, self._manifest.diffusion.steps, (spec.channels, *spec.shape))
                 assert x is not None
-                for step, found in self._steps(x, schedule, table, keys[some], asked[some]):
+                for step, found in self._steps(x, asked):
                     x = found["x_prev"]
                     if on_step is not None:
                         both = channels_last(x), channels_last(found["x0"])
                         on_step(Denoised(some, step, schedule.taken[step], *both))
-                    tally.add(len(x))
+                    on_images(len(x))
                 result[some] = channels_last(x)
         return result
+
+    def check_batch(self, size: int) -> None:
+        """Raise `RequestError` now if the buffers of so many images cannot fit into memory."""
+        if self._batch is None or self._batch.size != size:
+            check_fits(batch_bytes(self._manifest, size), f"A batch of {size} images that are denoised",
+                       "give a smaller max_batch")  # fmt: skip
 
     @memory_told
     def denoise(
@@ -212,14 +234,15 @@ class Denoiser:
         self.close()
 
     def _steps(
-        self, x: NDArray[np.float32], schedule: Schedule, table: Table, keys: NDArray[np.uint64], asked: Conditions
+        self, x: NDArray[np.float32], asked: DenoisingRequest
     ) -> Iterator[tuple[int, Mapping[str, NDArray[np.float32]]]]:
         """All steps of one batch [B, C, H, W], the last first; what the graph gave is written over by the next."""
+        schedule, table = asked.schedule, asked.table
         batch, told = self._bound(len(x)), self._told(schedule)
         for step in reversed(range(len(schedule))):
-            noise = drawing_noise(keys, schedule.taken[step], x.shape[1:], table[step])
+            noise = drawing_noise(asked.keys, schedule.taken[step], x.shape[1:], table[step])
             at = np.full(len(x), step)
-            found = batch.run(x, noise, table[at], at, asked, told)
+            found = batch.run(x, noise, table[at], at, asked.conditions, told)
             yield step, found
             x = found["x_prev"]
 
@@ -245,8 +268,7 @@ class Denoiser:
             raise RequestError("This denoiser is closed; load the model again.")
         if self._batch is None or self._batch.size != size:
             self._batch = None  # release the old buffers before the new ones are allocated
-            check_fits(batch_bytes(self._manifest, size), f"A batch of {size} images that are denoised",
-                       "give a smaller max_batch")  # fmt: skip
+            self.check_batch(size)
             self._batch = Batch(self._manifest, self._backend, self._step, size)
         return self._batch
 

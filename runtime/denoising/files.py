@@ -1,8 +1,10 @@
-"""The two files of an exported denoiser: the step, which has the manifest, and the part `times` beside it."""
+"""The files of an exported denoiser: the step, which has the manifest, and the part `times` beside it, or an archive of
+both."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pixelsnail_infer.denoiser import DENOISER, LABEL, LOW_RES, TIMES, DenoiserManifest
@@ -10,9 +12,9 @@ from pixelsnail_infer.errors import GraphFileError, ManifestError
 from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, sibling_path
 from pixelsnail_infer.runtime.backends.signature import Signature, Tensors
 from pixelsnail_infer.runtime.denoising.schedule import COEFFICIENTS
-from pixelsnail_infer.runtime.files.archive_files import is_archive
+from pixelsnail_infer.runtime.files.archive_files import is_archive, read_file
 from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
-from pixelsnail_infer.runtime.files.model_files import expect_kind
+from pixelsnail_infer.runtime.files.model_files import expect_described, expect_kind
 
 __all__ = ["DenoiserFiles", "denoiser_signature"]
 
@@ -26,24 +28,25 @@ class DenoiserFiles:
     def __init__(self, source: str | Path | bytes, siblings: Mapping[str, bytes] | None = None) -> None:
         if not isinstance(source, (str, Path, bytes, bytearray)):
             raise GraphFileError(f"path_or_bytes is a {type(source).__name__}, expected a path or the file's bytes.")
-        if is_archive(source):
-            raise GraphFileError(f"{source if isinstance(source, (str, Path)) else 'the archive'} is an archive, and "
-                                 "denoisers are ONNX files; give the .onnx file of the export.")  # fmt: skip
-        if isinstance(source, (bytes, bytearray)) != (siblings is not None):
+        archived = is_archive(source)
+        if archived and siblings is not None:
+            raise GraphFileError("siblings were given with an archive, which holds all parts; leave them out.")
+        if not archived and isinstance(source, (bytes, bytearray)) != (siblings is not None):
             raise GraphFileError("The step graph as bytes needs siblings={'times': …}, and a path takes none.")
         self._source, self._siblings = source, siblings
-        self.step = read_graph(source, "step graph")
+        self.step = replace(read_file(source, "step"), what="step graph") if archived \
+            else read_graph(source, "step graph")
         expect_kind(self.step, (DENOISER,))
         try:
             self.manifest = DenoiserManifest.from_json(self.step.metadata[METADATA_KEY])
         except ManifestError as error:
             raise ManifestError(f"{self.step.name}: {error}") from error
-        if self.manifest.archive is not None:
-            raise GraphFileError(f"{self.step.name} has the manifest of an archive, but is none; export the checkpoint "
-                                 "again.")  # fmt: skip
+        expect_described(self.step, self.manifest.archive)
 
     def times(self) -> GraphFile:
         """The part `times`. Raises `GraphFileError` when it is missing, altered or of another export."""
+        if self.manifest.archive is not None:
+            return replace(self.step, part=TIMES, what=f"{TIMES} graph")
         file, expected = self._times(), self.manifest.files[TIMES].sha256
         if file.sha256 != expected:
             raise GraphFileError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,15 @@ class Conditions:
                           None if self.low_res is None else self.low_res[images])  # fmt: skip
 
 
-def check_conditions(manifest: DenoiserManifest, given: Mapping[str, Any], n: int) -> Conditions:
-    """The conditions of n images. `low_res` is float [n, h, w, C] in [-1, 1], or [h, w, C] for all. Raises
-    `RequestError`."""
-    small = next((spec for spec in manifest.conditions if spec.name == LOW_RES), None)
-    fed = () if small is None else (LOW_RES,)
-    found = resolve_conditions(manifest, {name: held for name, held in given.items() if name not in fed}, n, fed)
+def check_conditions(
+    manifest: DenoiserManifest, given: Mapping[str, Any], n: int, fed: Collection[str] = ()
+) -> Conditions:
+    """The conditions of n images. `low_res` is float [n, h, w, C] in [-1, 1], or [h, w, C] for all; where it is `fed`
+    from elsewhere it must not be given. Raises `RequestError`."""
+    small = next((spec for spec in manifest.conditions if spec.name == LOW_RES and LOW_RES not in fed), None)
+    own = () if small is None else (LOW_RES,)
+    found = resolve_conditions(manifest, {name: held for name, held in given.items() if name not in own}, n,
+                               (*own, *fed))  # fmt: skip
     if small is None:
         return Conditions(found.get(LABEL), None)
     if given.get(LOW_RES) is None:

@@ -25,8 +25,9 @@ def load_denoiser(
     backend: str = "auto",
     threads: int | None = None,
 ) -> Denoiser:
-    """Load an exported denoiser from its step file; the part `times` lies beside it. With bytes, `siblings` maps
-    "times" to those of that file. `device`, `backend` and `threads` are as for `load`.
+    """Load an exported denoiser from its step file, which the part `times` lies beside, or from an archive of both.
+
+    With bytes, `siblings` maps "times" to those of that file. The rest is as for `pixelsnail_infer.runtime.load`.
 
     Raises `GraphFileError` (missing, altered, damaged or unsafe file), `ManifestError` (not a denoiser) or
     `BackendError`.

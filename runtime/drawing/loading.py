@@ -25,25 +25,7 @@ def load(
     threads: int | None = None,
     schedule: str = "auto",
 ) -> Sampler:
-    """Load an exported model and return its `Sampler`.
-
-    `path_or_bytes` is the step file (`out.onnx`); its siblings lie beside it under their names. With bytes, `siblings`
-    maps "row", "prologue", "score", "filtered", "wave" and "ahead" to theirs, as far as the model has them. Siblings
-    must have the sha256 that the manifest gives; the score, filtered and wave graphs are read when first needed, so
-    their files must stay until then.
-
-    An export in the format torchscript is one archive, `out.pt`, and has no siblings.
-
-    `device` is "cpu" or "cuda", of "torch" and "tensorrt" also "cuda:1" and so on; another device than the one asked
-    for is never used. `backend` is "onnxruntime", which runs ONNX files, "torch", which runs archives, "tensorrt",
-    which runs ONNX files on a GPU and first builds engines where none are kept, or "auto": onnxruntime or torch, as
-    the file wants. `threads` is the number of threads that one run of a graph uses (None: every core this process may
-    use, or PyTorch's own setting), and of TensorRT its builder; no global setting stays changed. Any thread may call
-    the sampler; calls on one sampler wait for each other.
-
-    `schedule` says in which order pixels are drawn, which changes how long it takes: "raster", row by row; "wavefront",
-    one pixel of many rows at a time, for which the export must have wave graphs; "auto", what is quicker (see
-    `drawing.schedules`).
+    """Load an exported prior. The arguments are those of `pixelsnail_infer.runtime.load`, which takes denoisers, too.
 
     Raises `GraphFileError` (missing, altered, damaged or unsafe file), `ManifestError` or `BackendError`.
     """

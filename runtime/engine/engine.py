@@ -57,6 +57,9 @@ class Engine(Life):
         filters: bool = True,
         completion: bool = True,
     ) -> None:
+        if not isinstance(sampler, Sampler):
+            raise RequestError(f"The engine was given a {type(sampler).__name__}, expected a Sampler, as load gives it "
+                               "of a prior.")  # fmt: skip
         if clash := clashing_name(sampler.manifest.conditions, self.submit):
             raise RequestError(f"The condition {clash!r} has the name of an argument of submit; export it renamed.")
         self._limits = make_limits(slots, ladder, queue, memory, filters, completion)

@@ -50,6 +50,8 @@ class PipelineEngine(Life):
         filters: bool = True,
         completion: bool = True,
     ) -> None:
+        if pipeline.denoisers:
+            raise RequestError("This pipeline has denoisers, which engines do not run; call its generate.")
         if clash := clashing_name(pipeline.wiring.conditions, self.submit):
             raise RequestError(f"The condition {clash!r} has the name of an argument of submit; export it renamed.")
         self._limits = make_limits(slots, ladder, queue, memory, filters, completion)

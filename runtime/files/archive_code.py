@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-__all__ = ["CODEC_OPERATORS", "KINDS", "OPERATORS", "check_code"]
+__all__ = ["CODEC_OPERATORS", "DENOISER_OPERATORS", "KINDS", "OPERATORS", "check_code"]
 
 OPERATORS = frozenset({
     "abs", "add", "addmm", "amax", "append", "arange", "argmax", "bmm", "broadcast_to", "cat", "clamp", "clone",
@@ -30,10 +30,14 @@ CODEC_OPERATORS = frozenset({
 })  # fmt: skip
 """Of `torch`: what decoders and encoders use besides."""
 
+DENOISER_OPERATORS = frozenset({"conv1d", "cos", "silu", "sin", "split", "unbind", "upsample_bilinear2d"})
+"""Of `torch`: what denoisers use besides."""
+
+_ALL = OPERATORS | CODEC_OPERATORS | DENOISER_OPERATORS
 _LISTS = {"__contains__", "__getitem__", "__range_length"}  # what the language itself becomes
 _BLOCKS = {"Constant", "GetAttr", "If", "ListConstruct", "ListUnpack", "Loop", "TupleConstruct", "TupleUnpack",
            "device", "is_cuda"}  # fmt: skip
-KINDS = frozenset({f"aten::{name}" for name in OPERATORS | CODEC_OPERATORS | _LISTS}
+KINDS = frozenset({f"aten::{name}" for name in _ALL | _LISTS}
                   | {f"prim::{name}" for name in _BLOCKS})  # fmt: skip
 """The nodes that such programs are made of, as PyTorch names them."""
 
@@ -137,7 +141,7 @@ def _check_expression(node: ast.AST, own: set[str], aliases: set[str], local: se
     if isinstance(node, ast.Call):
         path = _path(node.func) or ""
         known = path in own or path in aliases or path in _WORDS or path in _ASKED or \
-            (path.startswith("torch.") and path[len("torch."):] in OPERATORS | CODEC_OPERATORS)
+            (path.startswith("torch.") and path[len("torch."):] in _ALL)
         if not known:
             raise ValueError(f"calls {(path or ast.unparse(node.func))[:80]!r}")
     elif isinstance(node, ast.Attribute):

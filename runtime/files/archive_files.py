@@ -43,9 +43,10 @@ def read_file(source: str | Path | bytes, what: str) -> GraphFile:
     return replace(_read(source), part=what, what=what) if is_archive(source) else read_graph(source, what)
 
 
-def kind_of_file(path: str | Path, kinds: tuple[str, ...]) -> str | None:
-    """Which of these `kinds` ("prior", "decoder", "encoder") an export is. Raises `GraphFileError`, `ManifestError`."""
-    file = read_file(path, "graph")
+def kind_of_file(source: str | Path | bytes, kinds: tuple[str, ...], what: str = "graph") -> str | None:
+    """Which of these `kinds`, of `LOADERS`, an export is; messages call bytes `what`. Raises `GraphFileError`,
+    `ManifestError`."""
+    file = read_file(source, what)
     expect_kind(file, kinds)
     return kind_of(file.metadata[METADATA_KEY])
 

@@ -11,7 +11,7 @@ from pixelsnail_infer.errors import GraphFileError, ManifestError
 from pixelsnail_infer.manifest import METADATA_KEY, PART_KEY, SIBLINGS, ArchiveSpec, Manifest, sibling_path
 from pixelsnail_infer.runtime.files.graphfile import GraphFile, read_graph
 
-LOADERS = {"prior": "load", "decoder": "load_decoder", "encoder": "load_encoder", "denoiser": "load_denoiser"}
+LOADERS = {"prior": "load", "decoder": "load_decoder", "encoder": "load_encoder", "denoiser": "load"}
 
 
 class ExportFiles(Protocol):

@@ -53,12 +53,12 @@ class Generation:
         links: Sequence[dict[str, int]],
         decoder: Decoder | None,
         requests: Sequence[Request],
+        n: int,
         work: Work,
         on_row: OnStageRow | None,
     ) -> None:
         self._priors, self._links, self._decoder, self._requests = priors, links, decoder, requests
         self._work, self._on_row = work, on_row
-        n = requests[0].n
         self._conditions = [CallConditions(request.conditions, n) for request in requests]  # without what is linked
         self.pixels: list[NDArray[Any]] = [_blank(prior, n) for prior in priors]
         self.images: NDArray[np.float32] | None = None
@@ -75,6 +75,11 @@ class Generation:
             progress = self._work.of_codec(codec_weight(self._priors))
             self.images[images] = self._decoder.decode(*codes, progress=progress)
         return False
+
+    def drawn(self, images: slice) -> NDArray[np.float32] | None:
+        """What was decoded of them, or what the last prior drew; None without priors."""
+        found = self.pixels[-1] if self.images is None and self.pixels else self.images
+        return None if found is None else found[images]
 
     def _stage(self, stage: int, images: slice) -> bool:
         prior, drawn = self._priors[stage], self.pixels[stage]

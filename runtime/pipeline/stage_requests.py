@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.codec import ImageSpec
+from pixelsnail_infer.denoiser import LOW_RES
 from pixelsnail_infer.distributions import from_uint8
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
@@ -19,8 +20,10 @@ from pixelsnail_infer.runtime.pipeline.keeping import check_rectangle, kept_cell
 from pixelsnail_infer.runtime.pipeline.wiring import Wiring
 from pixelsnail_infer.runtime.requests.request import Request, make_request
 
-__all__ = ["STAGE_KEYS", "completion", "stage_keys", "stage_requests"]
+__all__ = ["DRAWING", "STAGE_KEYS", "completion", "stage_keys", "stage_requests"]
 
+DRAWING: Mapping[str, Any] = {"temperature": 1.0, "top_k": None, "top_p": None}
+"""What priors are set by, and the defaults."""
 STAGE_KEYS = 1 << 32
 """How far apart the second words of the noise keys of two stages are."""
 
@@ -45,7 +48,8 @@ def stage_requests(
     names = [spec.name for spec in wiring.conditions]
     if unknown := [name for name in conditions if name not in names]:
         takes = f"takes {', '.join(names)}" if names else "takes no conditions"
-        fed = [stage for stage, link in enumerate(wiring.links) if unknown[0] in link]
+        links = [*wiring.links, *({LOW_RES} if small else () for small in wiring.enlarging)]
+        fed = [stage for stage, link in enumerate(links) if unknown[0] in link]
         why = f"is fed by an earlier stage to stage {fed[0]}" if fed else "is not a condition of this pipeline"
         raise RequestError(f"{unknown[0]!r} {why}; the caller's part {takes}.")
     keys = image_keys(seed, n)

@@ -5,14 +5,15 @@ Stages are numbered from 0, in the order of drawing. Plain Python; no engine is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pixelsnail_infer.codec import CodecManifest, ImageSpec
+from pixelsnail_infer.denoiser import LOW_RES, DenoiserManifest
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import ConditionSpec, Manifest
 from pixelsnail_infer.messages import shown
-from pixelsnail_infer.runtime.requests.conditions import describe
+from pixelsnail_infer.runtime.requests.conditions import Conditioned, describe
 
 __all__ = ["Links", "Wiring", "make_wiring"]
 
@@ -26,27 +27,30 @@ Grid = tuple[tuple[int, int], int]  # (h, w), levels
 class Wiring:
     """`links` holds for each prior the conditions that earlier priors feed, by name; `conditions` are those that the
     caller gives, each name once. `names` are the levels of codes, in order. `drawn` are the images that come out, and
-    `taken` those that can be completed."""
+    `taken` those that can be completed. `enlarging` says of each denoiser whether the stage before gives its small
+    pictures."""
 
     links: tuple[dict[str, int], ...]
     conditions: tuple[ConditionSpec, ...]
     names: tuple[str, ...]
     drawn: ImageSpec | None
     taken: ImageSpec | None
+    enlarging: tuple[bool, ...] = ()
 
 
 def make_wiring(
-    priors: Sequence[Manifest], decoder: CodecManifest | None, encoder: CodecManifest | None, links: Links | None
-) -> Wiring:
+    priors: Sequence[Manifest], decoder: CodecManifest | None, encoder: CodecManifest | None, links: Links | None,
+    denoisers: Sequence[DenoiserManifest] = (),
+) -> Wiring:  # fmt: skip
     """Find the links between the stages. Raises `RequestError` where shapes or numbers of levels do not agree, where a
     condition has no single earlier prior to feed it, or where `links` says something that cannot be."""
-    if not priors:
+    if not priors and (decoder is not None or not denoisers):
         raise RequestError("A pipeline has no prior; give at least one model that draws codes or images.")
     for stage, prior in enumerate(priors[:-1]):
         if prior.pixel.kind != "codes":
             raise RequestError(f"Stage {stage} draws images, so nothing can follow it; put it last.")
     grids = [(prior.shape, prior.levels) for prior in priors if prior.pixel.kind == "codes"]
-    image = _image_of(priors[-1])
+    image = _image_of(priors[-1]) if priors else None
     if image is not None and decoder is not None:
         raise RequestError(f"Stage {len(priors) - 1} draws images, which no decoder can follow; leave the decoder out.")
     for codec in (decoder, encoder):
@@ -57,10 +61,16 @@ def make_wiring(
     if drawn is not None and taken is not None and drawn != taken:
         what = f"The encoder takes images {_image(taken)}, but the pipeline draws images {_image(drawn)}"
         raise RequestError(f"{what}; give the encoder and the decoder of one model, exported for one size.")
+    enlarging = tuple(place > 0 or bool(priors) for place in range(len(denoisers)))
+    for place, denoiser in enumerate(denoisers):
+        if enlarging[place]:
+            _check_enlarging(denoiser, drawn, len(priors) + place)
+        drawn = denoiser.image
     spec = decoder or encoder
     names = tuple(level.name for level in spec.codes) if spec else tuple(f"codes{k}" for k in range(len(grids)))
     found = _links(priors, grids, dict(links or {}))
-    return Wiring(found, _conditions(priors, found), names, drawn, taken)
+    fed = [*found, *({LOW_RES} if small else set[str]() for small in enlarging)]
+    return Wiring(found, _conditions([*priors, *denoisers], fed), names, drawn, taken, enlarging)
 
 
 def _links(
@@ -115,11 +125,11 @@ def _only_source(spec: ConditionSpec, grids: Sequence[Grid], key: tuple[int, str
     )
 
 
-def _conditions(priors: Sequence[Manifest], links: Sequence[Mapping[str, int]]) -> tuple[ConditionSpec, ...]:
+def _conditions(stages: Sequence[Conditioned], feeds: Sequence[Collection[str]]) -> tuple[ConditionSpec, ...]:
     """What the caller gives: every condition that no stage feeds; equal names must mean the same."""
     wanted: dict[str, tuple[int, ConditionSpec]] = {}
-    for stage, (prior, fed) in enumerate(zip(priors, links, strict=True)):
-        for spec in (spec for spec in prior.conditions if spec.name not in fed):
+    for stage, (model, fed) in enumerate(zip(stages, feeds, strict=True)):
+        for spec in (spec for spec in model.conditions if spec.name not in fed):
             first, other = wanted.setdefault(spec.name, (stage, spec))
             if other != spec:
                 raise RequestError(
@@ -127,6 +137,19 @@ def _conditions(priors: Sequence[Manifest], links: Sequence[Mapping[str, int]]) 
                     f"the other {describe(spec)}; export one of them with another name."
                 )
     return tuple(spec for _, spec in wanted.values())
+
+
+def _check_enlarging(denoiser: DenoiserManifest, drawn: ImageSpec | None, stage: int) -> None:
+    """Raise `RequestError` unless the denoiser, stage number `stage`, enlarges the pictures `drawn` before it."""
+    small = next((spec for spec in denoiser.conditions if spec.name == LOW_RES), None)
+    if small is None:
+        raise RequestError(f"Stage {stage} is a denoiser that takes no small pictures, so it can follow nothing; give "
+                           "a super-resolution model there.")  # fmt: skip
+    takes = ImageSpec(small.shape[0], (small.shape[1], small.shape[2]))
+    if drawn != takes:
+        draws = "no images" if drawn is None else f"images {_image(drawn)}"
+        raise RequestError(f"Stage {stage} enlarges images {_image(takes)}, but what comes before it draws {draws}; "
+                           "give models that fit together.")  # fmt: skip
 
 
 def _check_codec(codec: CodecManifest, grids: Sequence[Grid]) -> None:

@@ -15,7 +15,7 @@ from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.drawing.loading import load
 from pixelsnail_infer.runtime.engine.engine import Engine
 from pixelsnail_infer.runtime.engine.pipeline_engine import PipelineEngine
-from pixelsnail_infer.runtime.pipeline.pipeline import load_pipeline
+from pixelsnail_infer.runtime.pipeline.loading import load_pipeline
 from pixelsnail_infer.runtime.serving.served import Served, ServedPrior
 from pixelsnail_infer.runtime.serving.served_pipeline import ServedPipeline
 

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pixelsnail_infer.codec import CodecManifest
+from pixelsnail_infer.denoiser import DenoiserManifest
 from pixelsnail_infer.manifest import ConditionSpec, Manifest
 from pixelsnail_infer.runtime.engine.engine import Engine
 from pixelsnail_infer.runtime.engine.stats import Stats
@@ -32,7 +33,7 @@ class Served(ABC):
 
     @property
     @abstractmethod
-    def manifests(self) -> tuple[Manifest | CodecManifest, ...]:
+    def manifests(self) -> tuple[Manifest | CodecManifest | DenoiserManifest, ...]:
         """Of the stages, in order of drawing."""
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pixelsnail_infer.codec import CodecManifest, ImageSpec
+from pixelsnail_infer.denoiser import DenoiserManifest
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import ConditionSpec, Manifest
 from pixelsnail_infer.runtime.engine.pipeline_engine import PipelineEngine
@@ -39,7 +40,7 @@ class ServedPipeline(Served):
         return self.pipeline.wiring.conditions
 
     @property
-    def manifests(self) -> tuple[Manifest | CodecManifest, ...]:
+    def manifests(self) -> tuple[Manifest | CodecManifest | DenoiserManifest, ...]:
         """Of the priors, and of the decoder."""
         return self.pipeline.manifests
 

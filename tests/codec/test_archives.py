@@ -177,7 +177,7 @@ def test_kinds_and_engines_that_do_not_fit(archives: Exports, graphs: dict[str, 
     decoder, encoder = (archives["two"][kind].file for kind in HALVES)
     with pytest.raises(ManifestError, match="is an encoder, not a decoder; use load_encoder"):
         load_decoder(encoder)
-    with pytest.raises(ManifestError, match="is a decoder, not a prior; use load_decoder"):
+    with pytest.raises(ManifestError, match="is a decoder, not a prior or a denoiser; use load_decoder"):
         load(decoder)
     with pytest.raises(BackendError, match="'onnxruntime', which runs ONNX files, but .*decoder.pt is a Torch"):
         load_decoder(decoder, backend="onnxruntime")

@@ -158,7 +158,7 @@ def with_metadata(**entries: str) -> bytes:
 def test_each_kind_of_file_names_its_loader(tmp_path: Path) -> None:
     for kind in ("decoder", "encoder"):
         (tmp_path / f"{kind}.onnx").write_bytes(build(kind))
-    with pytest.raises(ManifestError, match=r"decoder.onnx is a decoder, not a prior; use load_decoder"):
+    with pytest.raises(ManifestError, match=r"decoder.onnx is a decoder, not a prior or a denoiser; use load_decoder"):
         load(tmp_path / "decoder.onnx")
     with pytest.raises(ManifestError, match=r"encoder.onnx is an encoder, not a decoder; use load_encoder"):
         load_decoder(tmp_path / "encoder.onnx")

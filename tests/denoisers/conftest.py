@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pixelsnail_infer.export.from_checkpoint import export_checkpoint
-from pixelsnail_infer.runtime import Denoiser, load_denoiser
+from pixelsnail_infer.runtime import Denoiser, load
 
 from .networks import network
 
@@ -31,5 +31,5 @@ def exported(checkpoint: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def denoiser(exported: Path) -> Iterator[Denoiser]:
-    with load_denoiser(exported, threads=1) as loaded:
+    with load(exported, threads=1) as loaded:
         yield loaded

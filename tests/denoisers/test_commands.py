@@ -9,7 +9,7 @@ import pytest
 
 from pixelsnail_infer.__main__ import main
 from pixelsnail_infer.export.cli import main as export_model
-from pixelsnail_infer.runtime import load_denoiser
+from pixelsnail_infer.runtime import load
 
 
 @pytest.fixture()
@@ -25,7 +25,7 @@ def test_sample_writes_what_the_call_gives(exported: Path, tmp_path: Path, small
     code = main(["sample", str(exported), "--n", "2", "--label", "0,2", "--low-res", small, "--steps", "ddim5", "--eta",
                  "0.5", "--seed", "3", "-o", str(out)])
     assert code == 0 and "5 steps" in capsys.readouterr().out
-    with load_denoiser(exported) as denoiser:
+    with load(exported) as denoiser:
         expected = denoiser.sample(2, seed=3, steps="ddim5", eta=0.5, label=[0, 2], low_res=np.load(small))
     np.testing.assert_allclose(np.load(out), expected, atol=1e-6)
     assert main(["sample", str(exported), "--n", "2", "--label", "0,2", "--low-res", small, "--steps", "2", "-o",
@@ -37,7 +37,7 @@ def test_score_prints_the_bound(exported: Path, tmp_path: Path, small: str, caps
     np.save(tmp_path / "images.npy", images)
     arguments = [str(exported), str(tmp_path / "images.npy"), "--label", "1", "--low-res", small, "--steps", "4"]
     assert main(["score", *arguments, "--csv", str(tmp_path / "out.csv")]) == 0
-    with load_denoiser(exported) as denoiser:
+    with load(exported) as denoiser:
         bits = denoiser.bits_per_dim(images, steps=4, label=1, low_res=np.load(small))
     rows = [line.split(",") for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
     np.testing.assert_allclose([float(row[3]) for row in rows], bits, rtol=1e-6)
@@ -56,14 +56,40 @@ def test_info_describes_it(exported: Path, capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("more, message", [
     (["--temperature", "0.5"], "--temperature is for models that draw pixel by pixel"),
+    (["--schedule", "raster"], "--schedule is for models that draw pixel by pixel"),
+    (["--sampler", "ddpm", "--eta", "0.5", "--low-res", "SMALL"], "eta is for the sampler 'ddim'"),
     (["--top-k", "3"], "--top-k is for models that draw pixel by pixel"), (["--steps", "ddim17"], "no stride"),
-    (["--eta", "2"], "eta"), ([], "low_res")])
-def test_wrong_options_end_in_one_line(exported: Path, tmp_path: Path, more: list[str], message: str,
+    (["--eta", "2", "--low-res", "SMALL"], "eta"), ([], "add --low-res FILE, a picture of 4×4")])
+def test_wrong_options_end_in_one_line(exported: Path, tmp_path: Path, more: list[str], message: str, small: str,
                                        capsys: pytest.CaptureFixture[str]) -> None:
+    more = [small if one == "SMALL" else one for one in more]
     assert main(["sample", str(exported), "--n", "2", "--label", "0", *more, "-o", str(tmp_path / "a.npy")]) == 1
     said = capsys.readouterr().err.strip()
     assert message in said and "\n" not in said
     assert not (tmp_path / "a.npy").exists()
+
+
+def test_commands_that_do_not_run_denoisers_say_so(exported: Path, tmp_path: Path, small: str,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, and nothing is left."""
+    folder, model, given = tmp_path / "bulk", str(exported), ["--condition", f"low_res={small}", "--label", "0"]
+    for arguments, message in (
+            (["bench", model, "--json", str(tmp_path / "a.json")], "is a denoiser, not a prior"),
+            (["bulk", model, "--n", "2", *given, "-o", str(folder)], "denoiser among them, which bulk does not run"),
+            (["score", model, small, "-o", str(tmp_path / "a.npy")], "--output is of single pixels")):
+        assert main(arguments) == 1
+        said = capsys.readouterr().err.strip()
+        assert message in said and "\n" not in said and [path.name for path in tmp_path.iterdir()] == ["small.npy"]
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, parts in (("sample", ["ddim50", "--eta", "--low-res"]), ("score", ["variational bound", "--steps"]),
+                           ("generate", ["cond64.onnx upsample.onnx", "once for each denoiser"])):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        told = " ".join(capsys.readouterr().out.split())
+        for part in parts:
+            assert part in told
 
 
 def test_options_of_denoisers_are_refused_for_others(digits_graphs: dict[str, Path], tmp_path: Path,

@@ -14,7 +14,7 @@ from pixelsnail_infer.errors import GraphFileError, ManifestError, RequestError
 from pixelsnail_infer.export.denoisers.formulas import cumulative
 from pixelsnail_infer.export.denoisers.reference import DenoiserReference
 from pixelsnail_infer.noise import DRAWING, SCORING, image_keys, normal_image
-from pixelsnail_infer.runtime import Denoiser, load, load_denoiser
+from pixelsnail_infer.runtime import Denoiser, Engine, Sampler, load, load_decoder
 from pixelsnail_infer.runtime.denoising import projections
 from pixelsnail_infer.runtime.denoising.bound import step_bits
 from pixelsnail_infer.runtime.denoising.denoiser import Denoised
@@ -187,22 +187,37 @@ def test_wrong_steps_are_refused(denoiser: Denoiser, x: Any, step: Any, more: di
 
 def test_files_are_checked(exported: Path, tmp_path: Path) -> None:
     step, times = exported.read_bytes(), exported.with_name("unet.times.onnx").read_bytes()
-    with load_denoiser(step, siblings={"times": times}) as loaded:
+    with load(step, siblings={"times": times}) as loaded:
         assert loaded.manifest.diffusion.steps == 40
     with pytest.raises(GraphFileError, match="siblings"):
-        load_denoiser(step)
+        load(step)
     (tmp_path / "unet.onnx").write_bytes(step)
     with pytest.raises(GraphFileError, match="times"):
-        load_denoiser(tmp_path / "unet.onnx")
+        load(tmp_path / "unet.onnx")
     (tmp_path / "unet.times.onnx").write_bytes(times[:-1] + bytes([times[-1] ^ 1]))
     with pytest.raises(GraphFileError):
-        load_denoiser(tmp_path / "unet.onnx")
-    with pytest.raises(ManifestError, match="load_denoiser"):
-        load(exported)
+        load(tmp_path / "unet.onnx")
+
+
+def test_load_gives_what_the_file_is(exported: Path, digits_graphs: dict[str, Path]) -> None:
+    with load(exported) as denoiser, load(exported, kind="denoiser") as same, load(digits_graphs["step"]) as sampler:
+        assert isinstance(denoiser, Denoiser) and isinstance(same, Denoiser) and isinstance(sampler, Sampler)
+    with pytest.raises(ManifestError, match="is a denoiser, not a prior; use load for it"):
+        load(exported, kind="prior")
+    with pytest.raises(ManifestError, match="is a prior, not a denoiser; use load for it"):
+        load(digits_graphs["step"], kind="denoiser")
+    with pytest.raises(RequestError, match="kind is 'decoder'"):
+        load(exported, kind="decoder")  # type: ignore[call-overload]
+    with pytest.raises(RequestError, match="schedule is 'raster', but a denoiser"):
+        load(exported, schedule="raster")
+    with pytest.raises(ManifestError, match="is a denoiser, not a decoder; use load for it"):
+        load_decoder(exported)
+    with pytest.raises(RequestError, match="Denoiser"):
+        Engine(denoiser)  # type: ignore[arg-type]
 
 
 def test_a_closed_denoiser_says_so(exported: Path) -> None:
-    loaded = load_denoiser(exported)
+    loaded = load(exported)
     loaded.close()
     loaded.close()
     with pytest.raises(RequestError, match="closed"):

@@ -20,14 +20,14 @@ from pixelsnail_infer.export.denoisers.reference import DenoiserReference
 from pixelsnail_infer.export.from_checkpoint import export_checkpoint, verify_export
 from pixelsnail_infer.models.unet import UNet
 from pixelsnail_infer.models.unet_layers import Upsample
-from pixelsnail_infer.runtime import load_denoiser
+from pixelsnail_infer.runtime import load
 from pixelsnail_infer.runtime.denoising import schedule
 
 from .networks import network
 
 
 def test_the_manifest_says_what_was_exported_and_proven(exported: Path) -> None:
-    with load_denoiser(exported) as denoiser:
+    with load(exported) as denoiser:
         manifest = denoiser.manifest
     assert manifest == DenoiserManifest.from_json(manifest.to_json())
     assert [spec.name for spec in manifest.conditions] == ["label", "low_res"]
@@ -92,7 +92,7 @@ def test_files_of_another_network_are_found_and_not_left(exported: Path, monkeyp
 
     module = network()
     module.output_blocks[0][0].out_layers[3].weight[0] *= 1.1
-    monkeypatch.setattr(exporting, "DenoiserGraphs", Graphs)
+    monkeypatch.setitem(exporting.DENOISER_FORMATS, "onnx", Graphs)  # type: ignore[arg-type]
     heard: list[str] = []
     with pytest.raises(VerificationError, match="network"):
         export_denoiser(module, tmp_path / "unet.onnx", say=heard.append)
@@ -110,7 +110,8 @@ def test_a_wrong_chain_is_found(exported: Path, monkeypatch: pytest.MonkeyPatch)
 def test_what_denoisers_do_not_have_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     given = {"shape": "8x8", "low_res": "4x4", "n_head": 2, "diffusion_steps": 40, "noise_schedule": "cosine"}
     for options, name, error in (({"precision": "int8"}, "a.onnx", ModelError),
-                                 ({"format": "torchscript"}, "a.pt", ModelError),
+                                 ({"format": "both"}, "a.onnx", ModelError),
+                                 ({"format": "torchscript"}, "a.onnx", PixelsnailError),
                                  ({"part": "decoder"}, "a.onnx", PixelsnailError),
                                  ({"n_head": 5}, "a.onnx", CheckpointError)):
         with pytest.raises(error):
@@ -124,7 +125,7 @@ def test_what_denoisers_do_not_have_is_refused(checkpoint: Path, tmp_path: Path)
     ('"kind": "denoiser"', '"kind": "prior"'), ('"predict": "eps"', '"predict": "v"'), ('"steps": 40', '"steps": 0'),
     ('"name": "low_res"', '"name": "pose"'), ('"projections"', '"projection"'), ('"times": {', '"row": {')])
 def test_a_broken_manifest_is_refused(exported: Path, old: str, new: str) -> None:
-    with load_denoiser(exported) as denoiser:
+    with load(exported) as denoiser:
         text = denoiser.manifest.to_json()
     assert old in text
     with pytest.raises(ManifestError):

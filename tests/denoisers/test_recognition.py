@@ -11,6 +11,7 @@ import torch
 from pixelsnail_infer.checkpoints import load_checkpoint
 from pixelsnail_infer.checkpoints.options import CheckpointOptions
 from pixelsnail_infer.errors import CheckpointError
+from pixelsnail_infer.models.unet_layers import Attention
 
 from .networks import network
 
@@ -55,6 +56,20 @@ def load_spec() -> Any:
     return DiffusionSpec(1000, "linear", "eps", "fixed-large", True)
 
 
+def test_heads_on_the_way_up_may_be_others(tmp_path: Path) -> None:
+    """The same tensors give another function then, in the blocks on the way up only."""
+    module, usual = network(n_head_upsample=4), network()
+    state = usual.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
+    loaded = load(tmp_path, state, shape=(8, 8), low_res=(4, 4), n_head_upsample=4, **GIVEN)
+    assert loaded.config == module.config
+    heads = {name: layer.heads for name, layer in loaded.module.named_modules() if isinstance(layer, Attention)}
+    assert heads == {name: 4 if name.startswith("output") else 2 for name in heads} and len(heads) == 4
+    given = torch.randn(1, 3, 8, 8), torch.tensor([7.0]), torch.tensor([2]), torch.randn(1, 3, 4, 4)
+    assert torch.equal(loaded.module(*given), module(*given))
+    assert not torch.allclose(loaded.module(*given), usual(*given), atol=1e-4)
+
+
 def test_half_precision_becomes_float32(tmp_path: Path) -> None:
     state = {name: tensor.half() for name, tensor in network().state_dict().items()}
     loaded = load(tmp_path, state, shape=(8, 8), **GIVEN)
@@ -78,6 +93,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path, change: Any, message:
 
 @pytest.mark.parametrize("options, message", [
     ({"shape": (9, 8)}, "multiples of 2"), ({"shape": (8, 8), "n_head": 3}, "do not divide"), ({}, "give --shape"),
+    ({"shape": (8, 8), "n_head_upsample": 3}, "3 attention heads do not divide the width 64 .--n-head-upsample"),
     ({"shape": (8, 8), "sigma": "small"}, "--sigma"), ({"shape": (8, 8), "diffusion_steps": 0}, "steps"),
     ({"shape": (8, 8), "diffusion_steps": 12, "noise_schedule": "linear"}, "more noise"),
 ])

@@ -15,8 +15,8 @@ ORDER = {
     "export": ("tracing", "fields", "evaluation", "lowering", "analysis", "emission", "plans", "compile", "writing",
                "artifacts", "schedules", "proofs", "calibration", "twins", "staging", "exported", "report", "source",
                "exporting", "codecs", "denoisers", "from_checkpoint", "verify_command", "cli", "__main__", "__init__"),
-    "runtime": ("files", "requests", "backends", "drawing", "codecs", "denoising", "pipeline", "engine", "serving",
-                "doctor", "bench", "bulk", "cluster", "commands", "__init__"),
+    "runtime": ("files", "requests", "backends", "drawing", "codecs", "denoising", "loading", "pipeline", "engine",
+                "serving", "doctor", "bench", "bulk", "cluster", "commands", "__init__"),
 }
 
 Sources = Mapping[Path, str]

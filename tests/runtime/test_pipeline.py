@@ -236,9 +236,9 @@ def test_what_was_loaded_is_closed_when_the_next_fails(
 
 
 def test_a_decoder_comes_last_and_an_encoder_beside(chain: dict[str, Path]) -> None:
-    with pytest.raises(RequestError, match=r"stages\[0\] is a decoder, which comes last; give the priors before it"):
+    with pytest.raises(RequestError, match=r"stages\[0\] is a decoder, which only denoisers can follow; give the"):
         load_pipeline([chain["decoder"], chain["top"]], threads=1)
-    with pytest.raises(ManifestError, match="encoder.onnx is an encoder, not a prior or a decoder"):
+    with pytest.raises(ManifestError, match="encoder.onnx is an encoder, not a prior or a decoder or a denoiser"):
         load_pipeline([chain["top"], chain["encoder"]], threads=1)
     with pytest.raises(ManifestError, match="decoder.onnx is a decoder, not an encoder"):
         load_pipeline([chain["top"]], encoder=chain["decoder"], threads=1)
