@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from pixelsnail_infer.models import Snail, SnailConfig
 from pixelsnail_infer.models.mixture import bits_per_dimension
+from pixelsnail_infer.models.pixelcnnpp import PixelCNNpp, PixelCNNppConfig
 from pixelsnail_infer.models.snail import initialise
 from pixelsnail_infer.models.snail_config import NAMED
 
@@ -44,18 +45,18 @@ def make_config(args: argparse.Namespace) -> SnailConfig:
     return replace(NAMED[args.arch], shape=tuple(args.shape), **sizes)
 
 
-def smooth_images(n: int, config: SnailConfig) -> Tensor:
+def smooth_images(n: int, config: SnailConfig | PixelCNNppConfig) -> Tensor:
     """Random images float32 [n, C, H, W] in [-1, 1] whose neighbouring pixels are alike."""
     smooth = F.interpolate(torch.randn(n, config.channels, 4, 4), size=config.shape, mode="bilinear")
     return ((smooth + 0.1 * torch.randn_like(smooth)) / 2).clamp(-1, 1)
 
 
-def take_one_step(model: Snail, learning_rate: float) -> float:
-    """The start from data and one Adam step; gives the bits per dimension before it."""
+def take_one_step(model: Snail | PixelCNNpp, learning_rate: float, **conditions: Tensor) -> float:
+    """The start from two images and one Adam step; gives the bits per dimension before it."""
     images = smooth_images(2, model.config)
-    initialise(model.train(), images)
+    initialise(model.train(), images, **conditions)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    loss = bits_per_dimension(model(images), images)
+    loss = bits_per_dimension(model(images, **conditions), images)
     loss.backward()
     optimizer.step()
     return loss.item()

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from pixelsnail_infer.checkpoints import LoadedCheckpoint
 from pixelsnail_infer.checkpoints.option import flag, given, option_of
-from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
+from pixelsnail_infer.checkpoints.tf_checkpoint import tensorflow_path
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.export.source.options import CODECS, OWN, ExportOptions, SourceOptions
 from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN
@@ -15,7 +15,7 @@ from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN
 __all__ = ["refuse_beside_own_model", "refuse_idle_measures", "refuse_idle_options", "refuse_row_form"]
 
 KAMEN = "pixel-models"
-TENSORFLOW = ("no_ema", "nonlinearity")  # of the original PixelSNAIL's two formats
+TENSORFLOW = ("no_ema", "nonlinearity")  # of families that have files of PyTorch, too
 
 
 def refuse_idle_options(options: SourceOptions, path: str | os.PathLike[str], checkpoint: LoadedCheckpoint) -> None:
@@ -36,7 +36,7 @@ def refuse_idle_options(options: SourceOptions, path: str | os.PathLike[str], ch
     if options.ema_file is not None and checkpoint.family != KAMEN:
         raise PixelsnailError(f"--ema has no meaning for a {checkpoint.family}, as {name} is, with a file of its own: "
                               f"that is for {KAMEN}. Leave the file out, and it takes the averages beside the weights.")
-    if bundle_prefix(path) is None:
+    if tensorflow_path(path) is None:
         for place in asked:
             if place.name in TENSORFLOW:
                 raise PixelsnailError(f"{flag(place.name)} is for TensorFlow checkpoints, and {name} is none. Leave it "

@@ -15,14 +15,14 @@ class LoadedCheckpoint:
     """A network and what is known about it; the caller owns all of it."""
 
     family: str
-    """"vq-prior", "pixelsnail", "pixel-models" or "pixelcnn"; of codecs "vq-vae" or "vq-first-stage";
+    """"vq-prior", "pixelsnail", "pixel-models", "pixelcnn" or "pixelcnn++"; of codecs "vq-vae" or "vq-first-stage";
     "denoiser"."""
     config: Any
     """The family's own, such as `PriorConfig` or `SnailConfig`."""
     module: nn.Module
     """In eval mode, float32, on the CPU, without gradients."""
     sha256: str
-    """Of the file's bytes, in hexadecimal; of a TensorFlow checkpoint the index and then every shard."""
+    """Of the file's bytes, in hexadecimal; of a TensorFlow bundle the index and then every shard."""
     findings: list[str]
     """What was recognised, assumed and ignored, one line each."""
     beside: list[str] = field(default_factory=list)

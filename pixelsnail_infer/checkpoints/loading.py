@@ -16,11 +16,13 @@ from pixelsnail_infer.checkpoints.loaded import LoadedCheckpoint
 from pixelsnail_infer.checkpoints.normalise import find_args, normalise, respelled
 from pixelsnail_infer.checkpoints.options import CheckpointOptions
 from pixelsnail_infer.checkpoints.pixelcnn import is_pixelcnn, read_pixelcnn
+from pixelsnail_infer.checkpoints.pixelcnnpp import is_pixelcnnpp, read_pixelcnnpp
 from pixelsnail_infer.checkpoints.prior import is_prior, read_prior
 from pixelsnail_infer.checkpoints.reading import read_file
 from pixelsnail_infer.checkpoints.snail import is_snail, read_snail
 from pixelsnail_infer.checkpoints.taking import largest, take, top_keys
-from pixelsnail_infer.checkpoints.tf_bundle import bundle_prefix
+from pixelsnail_infer.checkpoints.tf_checkpoint import open_variables, tensorflow_path
+from pixelsnail_infer.checkpoints.tf_pixelcnnpp import load_tf_pixelcnnpp, names_pixelcnnpp
 from pixelsnail_infer.checkpoints.tf_snail import load_tf_snail
 from pixelsnail_infer.checkpoints.unet import is_unet, read_unet
 from pixelsnail_infer.checkpoints.unsafe_pickle import read_module_unsafely
@@ -36,7 +38,9 @@ __all__ = ["LoadedCheckpoint", "load_checkpoint"]
 SUPPORTED = (
     "PixelSNAIL priors over VQ codes as in rosinality/vq-vae-2-pytorch and its forks, label-conditioned ones as in "
     "liuxubo717/sound_generation, the original PixelSNAIL in TensorFlow's or this project's own format, the one of "
-    "kamenbliznashki/pixel_models, the conditional PixelCNN of jrbtaylor/conditional-pixelcnn, as decoders the "
+    "kamenbliznashki/pixel_models, PixelCNN++ as openai/pixel-cnn's TensorFlow code, its PyTorch port "
+    "(pclucas14/pixel-cnn-pp) or this project save it, the conditional PixelCNN of jrbtaylor/conditional-pixelcnn, as "
+    "decoders the "
     "VQ-VAEs of rosinality/vq-vae-2-pytorch and its forks and the VQ first stages of CompVis/latent-diffusion, and the "
     "denoising U-Nets of openai/improved-diffusion"
 )
@@ -49,7 +53,7 @@ def load_checkpoint(path: str | os.PathLike[str], *, options: CheckpointOptions 
 
     Nothing that the file says is run, and it is not changed, unless `options.unsafe_pickle` asks for it; see
     `unsafe_pickle.py`. Global state is left alone. A TensorFlow checkpoint is given by its prefix, its `.index` or one
-    of its `.data-…` files, and needs `options.arch`.
+    of its `.data-…` files, or as the single file that it is; a PixelSNAIL's needs `options.arch`.
 
     Raises:
         CheckpointError: the file is missing, damaged, unsafe, of an unknown model, holds NaN, or contradicts the
@@ -57,18 +61,8 @@ def load_checkpoint(path: str | os.PathLike[str], *, options: CheckpointOptions 
     """
     if options.averages and options.no_ema:
         raise CheckpointError("--ema asks for the averages and --no-ema for the bare weights; give one of the two")
-    if not options.unsafe_pickle and bundle_prefix(path) is not None:
-        if options.key is not None:
-            raise CheckpointError("--key chooses among the entries of a PyTorch file, and a TensorFlow checkpoint has "
-                                  "none; leave it out")
-        return load_tf_snail(
-            path,
-            options.arch,
-            ema=not options.no_ema,
-            shape=options.shape,
-            nonlinearity=options.nonlinearity or "elu",
-            condition_kind=options.condition_kind,
-        )
+    if not options.unsafe_pickle and tensorflow_path(path) is not None:
+        return _load_tensorflow(path, options)
     findings: list[str] = []
     content: object
     if options.unsafe_pickle:
@@ -85,6 +79,17 @@ def load_checkpoint(path: str | os.PathLike[str], *, options: CheckpointOptions 
     except CheckpointError as error:
         raise CheckpointError(f"{one_line(os.fspath(path))}: {error}") from None
     return LoadedCheckpoint(taken.family, module.config, module, sha256, findings, taken.beside)
+
+
+def _load_tensorflow(path: str | os.PathLike[str], options: CheckpointOptions) -> LoadedCheckpoint:
+    if options.key is not None:
+        raise CheckpointError("--key chooses among the entries of a PyTorch file, and a TensorFlow checkpoint has "
+                              "none; leave it out")
+    said: dict[str, Any] = {"ema": not options.no_ema, "shape": options.shape, "condition_kind": options.condition_kind,
+                            "nonlinearity": options.nonlinearity or "elu"}
+    if names_pixelcnnpp(open_variables(path)):
+        return load_tf_pixelcnnpp(path, **said)
+    return load_tf_snail(path, options.arch, **said)
 
 
 def _unknown(tensors: dict[str, Tensor], content: object) -> str:
@@ -160,6 +165,7 @@ FAMILIES: tuple[tuple[str, Callable[[Mapping[str, Tensor]], bool], Reader], ...]
     ("pixelsnail", is_snail, read_snail),
     ("pixel-models", is_kamen, read_kamen),
     ("pixelcnn", is_pixelcnn, read_pixelcnn),
+    ("pixelcnn++", is_pixelcnnpp, read_pixelcnnpp),
     ("vq-vae", is_vqvae, read_vqvae),
     ("vq-first-stage", is_first_stage, read_first_stage),
     ("denoiser", is_unet, read_unet),
@@ -168,7 +174,7 @@ FAMILIES: tuple[tuple[str, Callable[[Mapping[str, Tensor]], bool], Reader], ...]
 
 # Beginnings of names, one of which every model of the families has.
 MARKS = re.compile(
-    r"(?:^|(?<=\.))(?:horizontal\.conv\.|out\.V$|output_conv\.|layers\.0\.0\.|dec\.blocks\.|(?:en|de)coder\.conv_(?:in|out)\.)"
+    r"(?:^|(?<=\.))(?:horizontal\.conv\.|out\.V$|output_conv\.|layers\.0\.0\.|u_init\.conv\.|dec\.blocks\.|(?:en|de)coder\.conv_(?:in|out)\.)"
     r"|(?:^|(?<=\.))time_embed\.0\."
 )
 

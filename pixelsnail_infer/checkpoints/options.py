@@ -17,7 +17,8 @@ CODEC = "VQ-VAEs and VQ first stages"
 IMAGE = "models of images"
 DENOISER = "denoisers"
 DENOISERS = ("denoiser",)
-IMAGE_FAMILIES = ("pixelsnail", "pixel-models")
+IMAGE_FAMILIES = ("pixelsnail", "pixel-models", "pixelcnn++")
+TENSORFLOW_FAMILIES = ("pixelsnail", "pixelcnn++")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class CheckpointOptions:
         "replace the weights", GENERAL, averages, metavar="FILE")
     no_ema: bool = option(
         False, "TensorFlow checkpoints: the bare variables instead of their moving averages", GENERAL, switch,
-        families=("pixelsnail",))
+        families=TENSORFLOW_FAMILIES)
     elu_inplace: bool = option(
         False, "the model was trained with in-place ELU, as files from before July 2020 were: residuals add ELU(x)",
         PRIOR, switch, families=("vq-prior",))
@@ -58,7 +59,7 @@ class CheckpointOptions:
         "h12_pool2_smallkey or h6_shift", IMAGE, families=("pixelsnail",), metavar="NAME")
     nonlinearity: Literal["elu", "relu"] | None = option(
         None, "TensorFlow checkpoints: which of the two, that look alike in the file (default elu)", IMAGE,
-        choices=("elu", "relu"), families=("pixelsnail",))
+        choices=("elu", "relu"), families=TENSORFLOW_FAMILIES)
     approximate: Literal["first-position"] | None = option(
         None, "pixel_models: its position 0 averages all positions, which no exact step can; let it attend to nothing "
         "instead", IMAGE, choices=("first-position",), families=("pixel-models",))

@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.checkpoints.crc32c import masked_crc32c
-from pixelsnail_infer.checkpoints.tf_table import read_table, read_varint
+from pixelsnail_infer.checkpoints.tf_proto import fields, shape_of
+from pixelsnail_infer.checkpoints.tf_table import read_table
+from pixelsnail_infer.checkpoints.tf_variables import Variables
 from pixelsnail_infer.errors import CheckpointError
 from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.plainfile import open_plain
@@ -30,7 +32,6 @@ __all__ = ["Bundle", "bundle_prefix", "read_bundle"]
 DTYPES = {1: "<f4", 2: "<f8", 19: "<f2", 3: "<i4", 9: "<i8", 5: "<i2", 6: "i1", 4: "u1", 17: "<u2", 22: "<u4"}
 """TensorFlow's numbers of the data types that are read."""
 MAX_INDEX_BYTES = 1 << 26
-MAX_DIMENSIONS = 32
 MAX_SHARDS = 99_999
 
 
@@ -51,7 +52,7 @@ class Entry:
     """The tensor is stored in parts under other names."""
 
 
-class Bundle(Mapping[str, NDArray[Any]]):
+class Bundle(Variables):
     """The tensors of a checkpoint by name, in the order of their names; immutable.
 
     Only the index is read at first. `bundle[name]` reads that tensor into a new array, which the caller owns, and
@@ -217,8 +218,8 @@ def _header(table: dict[bytes, bytes]) -> int:
     """The number of shards."""
     if b"" not in table:
         raise CheckpointError("has no header entry: it is a table, but not a checkpoint index")
-    fields = dict(_fields(table[b""]))
-    shards, endianness = fields.get(1, 0), fields.get(2, 0)
+    values = dict(fields(table[b""]))
+    shards, endianness = values.get(1, 0), values.get(2, 0)
     if not isinstance(shards, int) or not 1 <= shards <= MAX_SHARDS:
         raise CheckpointError(f"says that there are {one_line(shards)} shards; 1 to {MAX_SHARDS} are possible")
     if endianness != 0:
@@ -231,9 +232,9 @@ def _entry(key: bytes, value: bytes) -> Entry:
     found: dict[int, int] = {}
     shape: tuple[int, ...] = ()
     sliced = False
-    for number, field in _fields(value):
+    for number, field in fields(value):
         if number == 2 and isinstance(field, bytes):
-            shape = _shape(field)
+            shape = shape_of(field)
         elif number == 7:
             sliced = True
         elif isinstance(field, int):
@@ -246,37 +247,3 @@ def _entry(key: bytes, value: bytes) -> Entry:
     if dtype in DTYPES and not sliced and prod(shape) * np.dtype(DTYPES[dtype]).itemsize != size:
         raise CheckpointError(f"gives {one_line(repr(key), 80)} of shape {list(shape)} {size} bytes: damaged")
     return Entry(dtype, shape, shard, offset, size, crc, sliced)
-
-
-def _shape(message: bytes) -> tuple[int, ...]:
-    """A TensorShapeProto."""
-    shape: list[int] = []
-    for number, field in _fields(message):
-        if number != 2 or not isinstance(field, bytes) or len(shape) == MAX_DIMENSIONS:
-            raise CheckpointError(f"has a shape that is not fixed, or of more than {MAX_DIMENSIONS} dimensions")
-        size = dict(_fields(field)).get(1, 0)
-        size = size if isinstance(size, int) else -1
-        shape.append(size)
-        if size < 0 or prod(max(size, 1) for size in shape) >= 1 << 60:  # -1, or unknown, is written as 2**64 - 1
-            raise CheckpointError("has a shape with an unknown or impossible size")
-    return tuple(shape)
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of a protocol buffer's fields."""
-    at = 0
-    while at < len(message):
-        tag, at = read_varint(message, at)
-        kind = tag & 7
-        if kind == 0:
-            value, at = read_varint(message, at)
-            yield tag >> 3, value
-            continue
-        length = {1: 8, 5: 4}.get(kind)
-        if kind == 2:
-            length, at = read_varint(message, at)
-        if length is None or at + length > len(message):
-            raise CheckpointError("has an entry that is not a well-formed protocol buffer: damaged")
-        part = message[at : at + length]
-        at += length
-        yield tag >> 3, part if kind == 2 else int.from_bytes(part, "little")

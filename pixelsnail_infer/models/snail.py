@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.models.layers import shift_down, shift_right
 from pixelsnail_infer.models.snail_config import SnailConfig
-from pixelsnail_infer.models.snail_layers import Conv, GatedResnet, ShiftNin, causal_attention, earlier
+from pixelsnail_infer.models.snail_layers import Conv, GatedResnet, Normed, ShiftNin, causal_attention, earlier
 
 __all__ = ["Snail", "initialise", "original_names", "position_channels"]
 
@@ -160,10 +160,10 @@ def initialise(model: nn.Module, pixels: Tensor, **conditions: Tensor) -> None:
     """
 
     def prepare(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if isinstance(module, Conv):
+        if isinstance(module, Normed):
             module.initialise(inputs[0])
 
-    hooks = [m.register_forward_pre_hook(prepare) for m in model.modules() if isinstance(m, Conv)]
+    hooks = [m.register_forward_pre_hook(prepare) for m in model.modules() if isinstance(m, Normed)]
     try:
         model(pixels, **conditions)
     finally:
@@ -171,16 +171,18 @@ def initialise(model: nn.Module, pixels: Tensor, **conditions: Tensor) -> None:
             hook.remove()
 
 
-def original_names(model: Snail) -> dict[str, str]:
+def original_names(model: nn.Module) -> dict[str, str]:
     """For each parameter that the original has, its name there, in the original's order.
 
     "conv2d_0/V", "dense_3/g", "conditional_weights_1/hw" and so on; the original puts "model/" before them. Its `V` is
-    [h, w, in, out] for conv2d and [in, out] for dense, where ours is [out, in, h, w]; `g`, `b` and `hw` are the same.
+    [h, w, in, out] for conv2d, [h, w, out, in] for deconv2d and [in, out] for dense, where ours is [out, in, h, w], or
+    [in, out, h, w] for deconv2d; `g`, `b` and `hw` are the same. The model's modules must stand in the original's
+    order.
     """
     counts: Counter[str] = Counter()
     names: dict[str, str] = {}
     for path, module in model.named_modules():
-        if isinstance(module, Conv):
+        if isinstance(module, Normed):
             scope = f"{module.kind}_{counts[module.kind]}"
             names |= {f"{path}.{part}": f"{scope}/{part}" for part in ("V", "g", "b")}
             counts[module.kind] += 1

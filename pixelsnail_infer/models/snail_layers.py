@@ -22,6 +22,7 @@ from pixelsnail_infer.models.layers import shift_down, shift_right
 __all__ = [
     "Conv",
     "GatedResnet",
+    "Normed",
     "ShiftNin",
     "causal_attention",
     "concat_elu",
@@ -50,11 +51,48 @@ def shift_left(x: Tensor) -> Tensor:
     return F.pad(x, [0, 1, 0, 0])[:, :, :, 1:]
 
 
-class Conv(nn.Module):
+class Normed(nn.Module):
+    """A weight-normed layer: the linear map `product` of `g * V / ||V||`, one norm for each output channel, plus `b`.
+
+    `kind` is the original's name of the layer. `axis` is that of the output channels in `V`.
+    """
+
+    def __init__(self, shape: tuple[int, ...], kind: str, *, axis: int = 0, init_scale: float = 1.0) -> None:
+        super().__init__()
+        self.kind = kind
+        self.axis = axis
+        self.init_scale = init_scale
+        self.V = nn.Parameter(torch.randn(*shape) * 0.05)
+        self.g = nn.Parameter(torch.full((shape[axis],), init_scale))
+        self.b = nn.Parameter(torch.zeros(shape[axis]))
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The layer with this weight, of the shape of `V`."""
+        raise NotImplementedError
+
+    def direction(self) -> Tensor:
+        """`V` with the norm 1 for every output channel, in its shape; a channel of zeros stays zeros."""
+        others = [axis for axis in range(4) if axis != self.axis]
+        return self.V * self.V.pow(2).sum(dim=others, keepdim=True).clamp_min(1e-12).rsqrt()
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = self.g.view([-1 if axis == self.axis else 1 for axis in range(4)])
+        return self.product(x, lengths * self.direction(), self.b)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        """Set `g` and `b` so that the result for x [B, in, H, W] has mean 0 and deviation `init_scale` per channel."""
+        out = self.product(x, self.direction())
+        scale = self.init_scale / torch.sqrt(out.var(dim=(0, 2, 3), correction=0) + 1e-8)
+        self.g.copy_(scale)
+        self.b.copy_(-out.mean(dim=(0, 2, 3)) * scale)
+
+
+class Conv(Normed):
     """A weight-normed convolution [B, in, H, W] -> [B, out, H, W] that looks up and sideways only.
 
     `pad` names the border: "down" pads the top and both sides, "down_right" the top and the left; a 1×1 needs none.
-    `kind` is the original's name of the layer, "dense" for its 1×1.
+    With a `stride` it is [B, out, H / stride, W / stride], for sizes that the stride divides. `V` is [out, in, h, w].
     """
 
     def __init__(
@@ -64,33 +102,19 @@ class Conv(nn.Module):
         kernel: tuple[int, int] = (1, 1),
         *,
         pad: Literal["down", "down_right"] = "down_right",
+        stride: int = 1,
         init_scale: float = 1.0,
     ) -> None:
-        super().__init__()
+        kind = "dense" if kernel == (1, 1) else "conv2d"
+        super().__init__((out_channel, in_channel, *kernel), kind, init_scale=init_scale)
         height, width = kernel
         left, right = (width - 1, 0) if pad == "down_right" else ((width - 1) // 2, (width - 1) // 2)
         self.pad = [left, right, height - 1, 0]
-        self.kind = "dense" if kernel == (1, 1) else "conv2d"
-        self.init_scale = init_scale
-        self.V = nn.Parameter(torch.randn(out_channel, in_channel, *kernel) * 0.05)
-        self.g = nn.Parameter(torch.full((out_channel,), init_scale))
-        self.b = nn.Parameter(torch.zeros(out_channel))
+        self.stride = stride
 
-    def direction(self) -> Tensor:
-        """`V` with the norm 1 for every output channel, [out, in, h, w]; a channel of zeros stays zeros."""
-        return self.V * self.V.pow(2).sum(dim=(1, 2, 3), keepdim=True).clamp_min(1e-12).rsqrt()
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.g.view(-1, 1, 1, 1) * self.direction()
-        return F.conv2d(F.pad(x, self.pad) if any(self.pad) else x, weight, self.b)
-
-    @torch.no_grad()
-    def initialise(self, x: Tensor) -> None:
-        """Set `g` and `b` so that the result for x [B, in, H, W] has mean 0 and deviation `init_scale` per channel."""
-        out = F.conv2d(F.pad(x, self.pad), self.direction())
-        scale = self.init_scale / torch.sqrt(out.var(dim=(0, 2, 3), correction=0) + 1e-8)
-        self.g.copy_(scale)
-        self.b.copy_(-out.mean(dim=(0, 2, 3)) * scale)
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The convolution, after the padding."""
+        return F.conv2d(F.pad(x, self.pad) if any(self.pad) else x, weight, bias, self.stride)
 
 
 class ShiftNin(nn.Module):
@@ -114,13 +138,14 @@ class ShiftNin(nn.Module):
 class GatedResnet(nn.Module):
     """Nonlinearity, conv, (+ 1×1 of the auxiliary), nonlinearity, dropout, conv to 2C, (+ h·hw), gate, + input.
 
-    `kind` chooses the two convolutions: 2×2 that include the current position, shifted quarters, or 1×1.
+    `kind` chooses the two convolutions: 2×2 that include the current position, 2×3 that include the columns on both
+    sides of it, shifted quarters, or 1×1.
     """
 
     def __init__(
         self,
         channel: int,
-        kind: Literal["down_right", "shift", "nin"],
+        kind: Literal["down", "down_right", "shift", "nin"],
         *,
         auxiliary_channel: int = 0,
         hidden: int = 0,
@@ -133,7 +158,10 @@ class GatedResnet(nn.Module):
         def conv(outputs: int, init_scale: float) -> nn.Module:
             if kind == "shift":
                 return ShiftNin(channel * wide, outputs, init_scale=init_scale)
-            return Conv(channel * wide, outputs, (2, 2) if kind == "down_right" else (1, 1), init_scale=init_scale)
+            if kind == "nin":
+                return Conv(channel * wide, outputs, init_scale=init_scale)
+            kernel = (2, 3) if kind == "down" else (2, 2)
+            return Conv(channel * wide, outputs, kernel, pad=kind, init_scale=init_scale)
 
         self.activation = nonlinearity(activation)
         self.conv1 = conv(channel, 1.0)

@@ -1,4 +1,4 @@
-"""Small TensorFlow bundles written by hand, well-formed or not, so that the reader can be lied to."""
+"""Small TensorFlow checkpoints written by hand, well-formed or not, so that the readers can be lied to."""
 
 from __future__ import annotations
 
@@ -52,6 +52,49 @@ def _block(entries: dict[bytes, bytes]) -> bytes:
     return content + masked_crc32c(content).to_bytes(4, "little")
 
 
+def _file(path: Path, entries: dict[bytes, bytes], each: int = 1 << 30) -> None:
+    """A table of blocks of `each` entries."""
+    content, handles, items = b"", {}, list(entries.items())
+    for start in range(0, len(items), each):
+        block = _block(dict(items[start : start + each]))
+        last = items[start + each - 1][0] if start + each < len(items) else b"\xff" * 8
+        handles[last] = varint(len(content)) + varint(len(block) - 5)
+        content += block
+    index = _block(handles)
+    footer = (varint(0) + varint(0) + varint(len(content)) + varint(len(index) - 5)).ljust(40, b"\0")
+    path.write_bytes(content + index + footer + MAGIC)
+
+
+def field(number: int, message: bytes) -> bytes:
+    """A field of bytes."""
+    return varint(number << 3 | 2) + varint(len(message)) + message
+
+
+def write_slices(
+    path: Path,
+    tensors: dict[str, tuple[int, NDArray[Any]]],
+    *,
+    change: dict[str, dict[str, Any]] | None = None,
+    each: int = 2,
+) -> None:
+    """Write tensors in TensorFlow's first format, `each` to a block of the table.
+
+    `change` replaces, for a name, what the file says of it: its `name`, `dtype`, `shape`, `slices` (a message for each)
+    or `data` (a TensorProto).
+    """
+    listed, stored = b"", {}
+    for name, (dtype, values) in sorted(tensors.items()):
+        whole = b"".join(field(1, b"") for _ in values.shape)
+        given: dict[str, Any] = {"name": name.encode(), "dtype": dtype, "shape": values.shape, "slices": [whole]}
+        given |= {"data": field({1: 5, 2: 6}.get(dtype, 7), values.tobytes())} | (change or {}).get(name, {})
+        sizes = b"".join(field(2, b"\x08" + varint(size)) for size in given["shape"])
+        slices = b"".join(field(4, part) for part in given["slices"])
+        listed += field(1, field(1, name.encode()) + field(2, sizes) + b"\x18" + varint(given["dtype"]) + slices)
+        saved = field(1, given["name"]) + field(2, whole) + field(3, given["data"])
+        stored[b"\0" + name.encode() + b"\0\1" + varint(len(values.shape))] = field(2, saved)
+    _file(path, {b"": field(1, listed)} | stored, each)
+
+
 def write_bundle(
     prefix: Path,
     tensors: dict[str, tuple[int, NDArray[Any]]],
@@ -80,7 +123,4 @@ def write_bundle(
         data[i % shards] += raw
     for i, content in enumerate(data):
         Path(f"{prefix}.data-{i:05d}-of-{shards:05d}").write_bytes(content)
-    first = _block(entries if table is None else table)
-    index = _block({b"\xff" * 8: varint(0) + varint(len(first) - 5)})
-    footer = (varint(0) + varint(0) + varint(len(first)) + varint(len(index) - 5)).ljust(40, b"\0")
-    Path(f"{prefix}.index").write_bytes(first + index + footer + MAGIC)
+    _file(Path(f"{prefix}.index"), entries if table is None else table)

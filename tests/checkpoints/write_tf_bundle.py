@@ -1,12 +1,17 @@
-"""Write the small TensorFlow bundles under `data/`, with the original's own code and TensorFlow's own Saver.
+"""Write the small TensorFlow checkpoints under `data/`, with the original's own code and TensorFlow's own Saver.
 
     python write_tf_bundle.py CHECKOUT ARCH OUT [--filters 4 …]
 
-CHECKOUT is a copy of neocxi/pixelsnail-public, which is not part of this project; TensorFlow (2.12 to 2.21) and tf_slim
-must be installed. No test runs this. The committed files were made with TensorFlow 2.21 and
+CHECKOUT is a copy of neocxi/pixelsnail-public or, for the architecture `model`, of openai/pixel-cnn, neither of which
+is part of this project; TensorFlow (2.12 to 2.21) and tf_slim must be installed. No test runs this. The committed files
+were made with TensorFlow 2.21 and
 
     python write_tf_bundle.py CHECKOUT h12_noup_smallkey data/h12.ckpt --shape 4 6 --filters 2
     python write_tf_bundle.py CHECKOUT h6_shift data/h6.ckpt --shape 4 4 --nonlinearity concat_elu --h 3
+    python write_tf_bundle.py CHECKOUT model data/cpp.ckpt --shape 8 12 --filters 2 --nonlinearity concat_elu
+    python write_tf_bundle.py CHECKOUT model data/cpp1.ckpt --shape 8 8 --filters 2 --nonlinearity relu --h 3 --single
+
+The last one is in TensorFlow's first format, a single file, as released ones of 2016 are.
 
 As in the original's training script: the model under the template 'model', once for initialisation and once to run, the
 moving averages of all trainable variables, the optimizer (of the first two variables only, for the size) and a Saver of
@@ -56,9 +61,11 @@ def public_code(checkout: Path) -> tuple[Any, Any, Any]:
     sys.path.insert(0, str(checkout))
     from pixel_cnn_pp import model, nn  # type: ignore[import-not-found]
 
-    attention = nn.causal_attention
-    nn.causal_attention = lambda *args, causal_unit=1, **named: attention(*args, **named)
-    nn.mem_saving_causal_shift_nin = tf_slim.add_arg_scope(lambda *args, **named: nn.causal_shift_nin(*args, **named))
+    if attention := getattr(nn, "causal_attention", None):
+        nn.causal_attention = lambda *args, causal_unit=1, **named: attention(*args, **named)
+        nn.mem_saving_causal_shift_nin = tf_slim.add_arg_scope(
+            lambda *args, **named: nn.causal_shift_nin(*args, **named)
+        )
     return tf, nn, model
 
 
@@ -87,8 +94,9 @@ def write(args: argparse.Namespace) -> None:
     averaged = network(tf.constant(x), condition, ema=ema, **options)
     loss = nn.discretized_mix_logistic_loss(tf.constant(x), raw)
     first = parameters[:2]
-    nn.adam_updates(first, tf.gradients(loss, first), lr=0.001, mom1=0.95, mom2=0.9995, eps=1e-6)
-    saver = tf.train.Saver()
+    nn.adam_updates(first, tf.gradients(loss, first), lr=0.001, mom1=0.95, mom2=0.9995)
+    version = tf.train.SaverDef.V1 if args.single else tf.train.SaverDef.V2
+    saver = tf.train.Saver(write_version=version)
     everything = tf.global_variables()
     values = [tf.placeholder(tf.float32, variable.shape) for variable in everything]
     assignments = [variable.assign(value).op for variable, value in zip(everything, values, strict=True)]
@@ -108,15 +116,16 @@ def write(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Write a small TensorFlow bundle with the original's code.")
-    parser.add_argument("checkout", type=Path, help="copy of neocxi/pixelsnail-public")
-    parser.add_argument("arch", help="h12_noup_smallkey, h8_noup_smallkey, h12_pool2_smallkey or h6_shift")
-    parser.add_argument("out", type=Path, help="prefix of the bundle")
+    parser = argparse.ArgumentParser(description="Write a small TensorFlow checkpoint with the original's code.")
+    parser.add_argument("checkout", type=Path, help="copy of neocxi/pixelsnail-public or openai/pixel-cnn")
+    parser.add_argument("arch", help="h12_noup_smallkey, h8_noup_smallkey, h12_pool2_smallkey, h6_shift or model")
+    parser.add_argument("out", type=Path, help="prefix of the bundle, or the single file")
     parser.add_argument("--filters", type=int, default=4)
     parser.add_argument("--resnet", type=int, default=1)
     parser.add_argument("--mix", type=int, default=2)
     parser.add_argument("--nonlinearity", default="elu")
     parser.add_argument("--shape", type=int, nargs=2, default=(4, 4))
+    parser.add_argument("--single", action="store_true", help="TensorFlow's first format")
     parser.add_argument("--h", type=int, default=0, help="size of the condition vector")
     write(parser.parse_args())
 

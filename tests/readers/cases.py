@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pixelsnail_infer.checkpoints.tf_bundle import read_bundle
+from pixelsnail_infer.checkpoints.tf_slices import read_slices
 from pixelsnail_infer.codec import CodecManifest
 from pixelsnail_infer.document import kind_of
 from pixelsnail_infer.errors import PixelsnailError
@@ -24,7 +25,7 @@ from pixelsnail_infer.runtime.files.arrays import load_array, npz
 from pixelsnail_infer.runtime.files.graphfile import read_graph
 from pixelsnail_infer.runtime.requests.conditions import resolve_conditions
 
-from ..checkpoints.bundles import entry, header, write_bundle
+from ..checkpoints.bundles import entry, field, header, write_bundle, write_slices
 from ..codec import synthetic as codec
 from ..runtime import synthetic
 from .mutations import NUMBERS, document, message, spoiled
@@ -165,6 +166,27 @@ def bundle(random: Random, folder: Path) -> None:
 
 
 @judged
+def slices(random: Random, folder: Path) -> None:
+    tensors = {name: (1, np.arange(size, dtype="<f4")) for name, size in (("a", 2), ("b/c", 5), ("b/d", 0))}
+    change: dict[str, Any] = {}
+    if not random.randrange(4):
+        change["dtype"] = random.choice(NUMBERS) % (1 << 64)
+    if not random.randrange(4):
+        change["shape"] = tuple(random.choice((2, 5, *NUMBERS)) % (1 << 64) for _ in range(random.randrange(5)))
+    if not random.randrange(4):
+        change["slices"] = [spoiled(field(1, b""), random) for _ in range(random.randrange(3))]
+    if not random.randrange(4):
+        change["data"] = spoiled(field(5, bytes(8)), random)
+    write_slices(folder / "a.ckpt", tensors, change={"a": change})
+    if not random.randrange(3):
+        (folder / "a.ckpt").write_bytes(spoiled((folder / "a.ckpt").read_bytes(), random))
+    held = read_slices(folder / "a.ckpt")
+    for name in held:
+        assert held[name].shape == held.shape(name)
+    held.sha256()
+
+
+@judged
 def engine(random: Random, folder: Path) -> None:
     """A whole export of which one graph was changed, loaded and used."""
     made = dict(parts())
@@ -180,5 +202,6 @@ def engine(random: Random, folder: Path) -> None:
 
 
 CASES: dict[str, Case] = {
-    "manifest": manifest, "graph": graph, "array": array, "labels": labels, "bundle": bundle, "engine": engine,
+    "manifest": manifest, "graph": graph, "array": array, "labels": labels, "bundle": bundle, "slices": slices,
+    "engine": engine,
 }  # fmt: skip

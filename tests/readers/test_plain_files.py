@@ -17,6 +17,7 @@ import pytest
 from pixelsnail_infer import plainfile
 from pixelsnail_infer.checkpoints.reading import read_file
 from pixelsnail_infer.checkpoints.tf_bundle import read_bundle
+from pixelsnail_infer.checkpoints.tf_slices import read_slices
 from pixelsnail_infer.checkpoints.unsafe_pickle import read_module_unsafely
 from pixelsnail_infer.errors import GraphFileError, PixelsnailError
 from pixelsnail_infer.export.source.user_model import user_model
@@ -91,7 +92,7 @@ def _module(path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [
-    read_graph, load, load_decoder, _sibling, read_file, read_module_unsafely, _index, _shard, _module,
+    read_graph, load, load_decoder, _sibling, read_file, read_module_unsafely, _index, _shard, _module, read_slices,
     lambda path: load_array(path, "codes"), lambda path: read_picture(path, 3),
 ])  # fmt: skip
 def test_what_is_no_file_is_refused_at_once(read: Callable[[Path], Any], odd: Path) -> None:

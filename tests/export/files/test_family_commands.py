@@ -129,6 +129,10 @@ IDLE = [
     ("tensorflow", [*TF, "--upsample", "2"], "--upsample has no meaning for a pixelsnail"),
     ("snail", ["--no-ema"], "--no-ema is for TensorFlow checkpoints"),
     ("snail", ["--nonlinearity", "relu"], "--nonlinearity is for TensorFlow checkpoints"),
+    ("pixelcnn++", ["--arch", "h6_shift"], "--arch has no meaning for a pixelcnn++"),
+    ("pixelcnn++", ["--n-head", "2"], "--n-head has no meaning for a pixelcnn++"),
+    ("pixelcnn++", ["--ema", "x.pt"], "--ema has no meaning for a pixelcnn++"),
+    ("pixelcnn++", ["--condition-kind", "label"], "for a model without conditions"),
 ]
 
 
@@ -138,6 +142,7 @@ def test_options_without_a_meaning_are_refused(
 ) -> None:
     path = {"prior": lambda: bare(tmp_path / "prior.pt", ""), "kamen": lambda: f.kamen_files(tmp_path)[0],
             "pixelcnn": lambda: f.pixelcnn_files(tmp_path)[0], "tensorflow": lambda: f.TF,
+            "pixelcnn++": lambda: f.TF.with_name("cpp.ckpt"),
             "snail": lambda: Path(__file__).parents[3] / "examples" / "patches.pt"}[family]()
     assert export(path, tmp_path, "-q", *options) == 1
     assert says in capsys.readouterr().err and list((tmp_path / "out").iterdir()) == []
