@@ -152,7 +152,7 @@ class Artifacts:
             return None
         states = tuple(replace(spec, writer="wave") for spec in state_specs(wave.layout))
         ahead = ahead_width(wave) if wave.span > 1 else None
-        return WaveSpec(wave.slope, wave.span, states, 0, self.preferred, ahead)
+        return WaveSpec(wave.slope, wave.span, states, 0, self.preferred, ahead, wave.lead or None)
 
     def describe(self, format: str, manifest: Manifest) -> Manifest:
         """Write the file of this format that is loaded, with this manifest."""

@@ -1,6 +1,7 @@
 """The wavefront schedule: which pixels are drawn together, and what a manifest says of it.
 
-Pixel (i, j) is drawn at time j + slope * i. Pure functions and a frozen description; both sides share them.
+Pixel (i, j) is drawn at time lead + j + slope * i: lanes of a row begin at column -lead, where nothing is drawn. Pure
+functions, which take the shape [H, lead + W] of the lanes, and a frozen description; both sides share them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ SCHEDULES = ("auto", "raster", "wavefront")
 @dataclass(frozen=True, slots=True)
 class WaveSpec:
     """The wave graphs: `slope`; `span`, for how many waves the ahead graph runs at once, and `ahead`, how many numbers
-    it gives per lane (both 1 and None without one); their own states. `preferred`: it was exported to be drawn so."""
+    it gives per lane (both 1 and None without one); their own states. `preferred`: it was exported to be drawn so.
+    `lead`: how many columns ahead of its pixel a lane computes values; None is 0."""
 
     slope: int
     span: int
@@ -28,11 +30,14 @@ class WaveSpec:
     parameters: int
     preferred: bool
     ahead: int | None = None
+    lead: int | None = None
 
     def __post_init__(self) -> None:
         at_least(self.slope, 0, "wave.slope")
         at_least(self.span, 1, "wave.span")
         at_least(self.parameters, 0, "wave.parameters")
+        if self.lead is not None:
+            at_least(self.lead, 1, "wave.lead")
         if (self.ahead is None) != (self.span == 1):
             raise ManifestError(f"wave.ahead goes with a span of more than 1, which is {self.span}; {EXPORT_AGAIN}.")
         if self.ahead is not None:
@@ -47,14 +52,18 @@ class WaveSpec:
         """The graphs that it takes."""
         return ("wave",) if self.ahead is None else ("wave", "ahead")
 
+    def lanes(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """How many rows and columns lanes go through for a canvas [H, W]: the first `lead` columns draw nothing."""
+        return shape[0], shape[1] + (self.lead or 0)
+
 
 def wave_count(shape: tuple[int, int], slope: int) -> int:
-    """How many waves draw a canvas [H, W]."""
+    """How many waves there are for lanes of this shape."""
     return shape[1] + slope * (shape[0] - 1)
 
 
 def live_rows(shape: tuple[int, int], slope: int, time: int) -> range:
-    """The rows of which a pixel is drawn at this time."""
+    """The rows that have a lane at this time, at column `time - slope * row` of theirs."""
     height, width = shape
     if slope == 0:
         return range(height)

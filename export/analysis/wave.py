@@ -14,6 +14,7 @@ from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.analysis.borders import centre_borders
 from pixelsnail_infer.export.analysis.canonical import canonical
 from pixelsnail_infer.export.analysis.layout import Canvas, Layout, lay_out
+from pixelsnail_infer.export.analysis.lead import move_leads
 from pixelsnail_infer.export.analysis.prologue import Prologue, cut_prologue
 from pixelsnail_infer.export.analysis.slope import depth_of, slope_of
 from pixelsnail_infer.export.analysis.stack import find_stacks
@@ -30,7 +31,8 @@ LARGE = 2**22  # numbers in the weights: as float32 they fill a processor's cach
 
 @dataclass(slots=True)
 class Wave:
-    """A program whose pixels are drawn at time j + slope * i, and where its states lie.
+    """A program whose pixels are drawn at time j + slope * i, and where its states lie. Its canvas is `lead` columns
+    wider than the image, whose column 0 is column `lead` there.
 
     The ahead graph runs for `span` waves at once; with a span of 1 there is none. Each canvas has a ring of rows, and
     behind it one more that nothing writes: it stands for the rows above the image.
@@ -38,6 +40,7 @@ class Wave:
 
     program: Program
     slope: int
+    lead: int
     span: int
     kept: dict[Node, Kept]
     layout: Layout
@@ -51,11 +54,12 @@ def stage_wave(output: Node, shape: tuple[int, int], prologue: Prologue, span: i
     Raises `UnsupportedOpError` where the network has no wavefront.
     """
     program = stage_program(canonical(output, shape), split=False)
-    slope = slope_of(program)
     own = cut_prologue(program)
     if [(own.shape(n), n.dtype) for n in own.crossing] != [(prologue.shape(n), n.dtype) for n in prologue.crossing]:
         raise UnsupportedOpError("the network has no wavefront: its conditions are cut off elsewhere.")
     centre_borders(program)
+    lead = move_leads(program)
+    slope = slope_of(program)
     offsets = [offset for node in _tapped(program) for offset in reads(node, node.inputs[0])]
     span = _cheapest(program, slope) if span is None else span
     if not any(_is_old(offset, slope, span) for offset in offsets):
@@ -73,7 +77,7 @@ def stage_wave(output: Node, shape: tuple[int, int], prologue: Prologue, span: i
     kept = kept_values(together)
     layout = lay_out(together, kept, find_stacks(program, biased=True))
     _deepen(layout, program, slope)
-    return Wave(program, slope, span, kept, layout, own)
+    return Wave(program, slope, lead, span, kept, layout, own)
 
 
 def _tapped(program: Program) -> list[Node]:

@@ -33,6 +33,8 @@ def exported(program: Program, stacks: Stacks) -> list[Node]:
             source = edge.source
             if edge.keys or source.frame is None or source.keys or program.stage[source] > Stage.ROW:
                 continue
+            if node.op == "shift" and not source.pixel:  # a lane picks its own
+                continue
             found[source] = None
     return list(found)
 

@@ -65,6 +65,8 @@ class LaneScope(StepScope):
         Scope.__init__(self, wave.program, graph)
         self.layout, self.prologue = wave.layout, wave.prologue
         self.slot, self.row, self.col = (graph.input(name, "int", ["M"]) for name in ("slot", "row", "col"))
+        if wave.lead:  # the column on the program's canvas
+            self.col = graph.add(self.col, wave.lead)
         self.pieces: dict[Node, Value] = {}
         self.stacks = wave.layout.stacks
         self.stacked: dict[int, Value] = {}
@@ -77,16 +79,16 @@ class LaneScope(StepScope):
     def source(self, node: Node) -> Value:
         """A prologue tensor at the lane's slot and position."""
         g = self.graph
-        if node.op == "upsample":
-            fy, fx = node.attrs["factors"]
-            return self._at(node.inputs[0].source, g.div(self.row, fy), g.div(self.col, fx))
         if node.frame is not None:
             return self._at(node, self.row, self.col)
         return g.gather(crossing(g, self.prologue, node), self.slot, 0)
 
     def _at(self, node: Node, row: Value, col: Value) -> Value:
-        """A prologue map at a row and a column of every lane, `[M, *channels]`."""
+        """A prologue map at a row and a column of every lane, `[M, *channels]`, or one that is upsampled."""
         g = self.graph
+        if node.op == "upsample":
+            fy, fx = node.attrs["factors"]
+            return self._at(node.inputs[0].source, g.div(row, fy), g.div(col, fx))
         index = g.concat([g.unsqueeze(one, 1) for one in (self.slot, row, col)], 1)
         return g.pick(crossing(g, self.prologue, node), index)
 
@@ -109,7 +111,7 @@ class LaneScope(StepScope):
         return g.add(total, self._here(node, source, taps[0, 0])) if (0, 0) in taps else total
 
     def _shifted(self, node: Node) -> Value:
-        """A condition map's neighbour, border outside."""
+        """A condition map's neighbour, border outside; without a border nobody asks for what is there."""
         g, (edge,) = self.graph, node.inputs
         source, (height, width) = edge.source, edge.source.frame  # type: ignore[misc]
         inside, place = list[Value](), list[Value]()
@@ -117,8 +119,10 @@ class LaneScope(StepScope):
             moved = g.add(own, by)
             inside += [g.binary("ge", moved, 0), g.binary("lt", moved, size)]
             place.append(g.binary("min", g.binary("max", moved, 0), size - 1))
+        if edge.border is None:
+            return self._at(source, *place)
         mask = g.both(g.both(inside[0], inside[1]), g.both(inside[2], inside[3]))
-        fill = torch.zeros((), dtype=source.dtype) if edge.border is None else edge.border.to(source.dtype)
+        fill = edge.border.to(source.dtype)
         mask = g.unsqueeze(mask, *range(1, 1 + len(source.channels))) if source.channels else mask
         return g.where(mask, self._at(source, *place), fill.expand(source.channels))
 

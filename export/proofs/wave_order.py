@@ -23,7 +23,8 @@ Tensor = torch.Tensor
 
 
 def run_waves(wave: Wave, inputs: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The program under teacher forcing: of every wave its rows and columns, int `[n]`, and logits `[B, n, levels]`."""
+    """The program under teacher forcing: of every wave the rows and columns that it draws, int `[n]`, and
+    their logits `[B, n, levels]`."""
     run, program = _Run(wave, inputs), wave.program
     waves = wave_count(program.shape, wave.slope)
     ahead, now = program.of(Stage.ROW), program.of(Stage.BEFORE, Stage.AFTER)
@@ -34,7 +35,10 @@ def run_waves(wave: Wave, inputs: Mapping[str, Tensor]) -> Iterator[tuple[Tensor
             run.forget(*places)  # first, for a wave that runs twice finds its own writes
             values = run.computed(now, *places, held)
             run.keep(values, *places)
-            yield *places, values[program.output]
+            row, col = places
+            drawn = col >= wave.lead
+            if drawn.any():
+                yield row[drawn], col[drawn] - wave.lead, values[program.output][:, drawn]
 
 
 def _places(wave: Wave, time: int) -> tuple[Tensor, Tensor]:
@@ -47,7 +51,7 @@ class _Run:
     def __init__(self, wave: Wave, inputs: Mapping[str, Tensor]) -> None:
         self.program, self.layout = wave.program, wave.layout
         program = wave.program
-        self.codes = full_value(program.pixel, {}, inputs)  # [B, H, W, *channels]
+        self.codes = _begun_early(full_value(program.pixel, {}, inputs), wave.lead)  # [B, H, lead + W, *channels]
         self.fixed: dict[Node, Tensor] = {}  # constants and prologue, whole
         for node in program.of(Stage.CONSTANT, Stage.PROLOGUE):
             self.fixed[node] = full_value(node, self.fixed, inputs)
@@ -117,6 +121,13 @@ class _Run:
         inside = (there >= 0) & (there < height) & (along >= 0) & (along < width)
         found = held[:, there.clamp(0, height - 1), along.clamp(0, width - 1)]
         return torch.where(inside.view(1, -1, *(1,) * (found.ndim - 2)), found, fill.expand(found.shape[2:]))
+
+
+def _begun_early(codes: Tensor, lead: int) -> Tensor:
+    """With so many columns before the first one, in which nothing is drawn."""
+    before = codes.new_full((*codes.shape[:2], lead, *codes.shape[3:]), _unknown(codes.dtype)
+                            if codes.dtype.is_floating_point else 0)
+    return torch.cat([before, codes], 2)
 
 
 def _unknown(dtype: torch.dtype) -> float:

@@ -69,7 +69,7 @@ def _batch(files: ExportFiles, engine: Backend, work: Workspace, recorded: Recor
     found["other_processes_cores"] = others.cores()
     found["memory"] = {"state_bytes": state_bytes(manifest, size), "buffer_bytes": buffer_bytes(manifest, size)}
     if manifest.wave is not None and runs_waves(engine):
-        found["in_waves"] = measure_waves(manifest, work, size, seconds)
+        found["in_waves"] = measure_waves(work, size, seconds)
     found["floor"] = None if floors is None else _floor(manifest, floors.found(), found)
     return found
 

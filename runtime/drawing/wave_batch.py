@@ -18,7 +18,7 @@ from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, WaveB
 from pixelsnail_infer.runtime.backends.signature import signature, tensor_bytes
 from pixelsnail_infer.runtime.drawing.prologue import Prologue
 from pixelsnail_infer.runtime.drawing.states import SlotStates
-from pixelsnail_infer.wave import WaveSpec, live_rows, most_live
+from pixelsnail_infer.wave import WaveSpec, live_rows, most_live, wave_count
 
 Places = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -28,11 +28,13 @@ class WaveBatch:
 
     def __init__(self, manifest: Manifest, backend: WaveBackend, graphs: Graphs, size: int) -> None:
         assert manifest.wave is not None
-        self.size, self.spec, self.shape = size, manifest.wave, manifest.shape
+        self.size, self.spec = size, manifest.wave
+        self.shape = self.spec.lanes(manifest.shape)
+        self.waves = wave_count(self.shape, self.spec.slope)
         self._backend, self._graphs = backend, graphs
         self.prologue = Prologue(manifest, backend, graphs, size)
         self.states = SlotStates(manifest.wave, backend, size)
-        most = size * most_live(manifest.shape, self.spec.slope)
+        most = size * most_live(self.shape, self.spec.slope)
         self.buffers = self._allocated(manifest, "wave", most)
         self._ahead = self._allocated(manifest, "ahead", most * self.spec.span) if self.spec.ahead else {}
         if self._ahead:
@@ -62,20 +64,24 @@ class WaveBatch:
             self._bound[part, lanes] = graph.bind(inputs, {name: outputs[name] for name in graph.outputs})
         return self._bound[part, lanes]
 
+    def column(self, time: int, row: Any) -> Any:
+        """Of a row's lane at this time; where there is none it is beyond the canvas."""
+        return time - (self.spec.lead or 0) - self.spec.slope * row
+
     def places(self, time: int) -> Places:
-        """The rows and columns, each [rows], of which a wave draws the pixels."""
+        """The rows and columns, each [rows], of a wave's lanes. At columns below 0 nothing is drawn."""
         rows = live_rows(self.shape, self.spec.slope, time)
         row = np.arange(rows.start, rows.stop)
-        return row, time - self.spec.slope * row
+        return row, self.column(time, row)
 
     def lanes(self, name: str, rows: int) -> NDArray[Any]:
         """A buffer's lanes of so many rows, [rows, B, …]: a view."""
         held: NDArray[Any] = self.buffers[name].array
         return held[: rows * self.size].reshape(rows, self.size, *held.shape[1:])
 
-    def run_ahead(self, time: int, last: int) -> None:
-        """Compute ahead for the waves from `time` on, as many as the span but none after `last`."""
-        waves = [self.places(t) for t in range(time, min(time + self.spec.span, last + 1))]
+    def run_ahead(self, time: int) -> None:
+        """Compute ahead for the waves from `time` on, as many as the span and no more than there are."""
+        waves = [self.places(t) for t in range(time, min(time + self.spec.span, self.waves))]
         for name, k in (("row", 0), ("col", 1)):
             values = np.repeat(np.concatenate([places[k] for places in waves]), self.size)
             self._ahead[name].array[: len(values)] = values
@@ -102,7 +108,7 @@ class WaveBatch:
 
 def wave_bytes(manifest: Manifest, wave: WaveSpec, size: int) -> int:
     """Exact bytes of a `WaveBatch`, and of the noise of the rows that are live."""
-    lanes = size * most_live(manifest.shape, wave.slope)
+    lanes = size * most_live(wave.lanes(manifest.shape), wave.slope)
     held = signature(manifest, "wave")
     each = [*held.inputs.values(), held.outputs["logits"], held.outputs["pixel"]]
     ahead = list(signature(manifest, "ahead").inputs.values()) if wave.ahead else []

@@ -13,7 +13,7 @@ from pixelsnail_infer.errors import VerificationError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.drawing.wave_batch import Places, WaveBatch
 from pixelsnail_infer.runtime.requests.request import Request
-from pixelsnail_infer.wave import most_live, wave_count
+from pixelsnail_infer.wave import most_live
 
 __all__ = ["draw_waves", "replay_waves"]
 
@@ -25,8 +25,8 @@ def draw_waves(manifest: Manifest, batch: WaveBatch, request: Request) -> Iterat
     or [B, W, C]."""
     noise = _LiveNoise(manifest, batch, request)
     known = bool(request.use_given.any())
-    for name, value in (("temperature", np.tile(request.temperature, noise.rows)), ("use_given", False),
-                        ("given", 0)):  # fmt: skip
+    temperature = np.tile(request.temperature, len(batch.buffers["temperature"].array) // batch.size)
+    for name, value in (("temperature", temperature), ("use_given", False), ("given", 0)):
         batch.buffers[name].array[...] = value
         batch.buffers[name].push()
     pixels = np.empty_like(request.given)
@@ -63,28 +63,29 @@ def replay_waves(manifest: Manifest, batch: WaveBatch, pixels: NDArray[Any], twi
 
     def take(places: Places) -> None:
         row, col = places
-        if twice:
-            _run_again(batch, len(row), int(col[0]))
         batch.buffers["logits"].pull()
         logits[:, row, col] = batch.lanes("logits", len(row)).swapaxes(0, 1)
 
-    for i in _finished(manifest, batch, fill, take):
+    for i in _finished(manifest, batch, fill, take, twice):
         yield logits[:, i]
 
 
-def _finished(manifest: Manifest, batch: WaveBatch, fill: At, take: At) -> Iterator[int]:
-    """Run all waves, with `fill(places)` before each and `take(places)` after it; yields rows once they are whole."""
+def _finished(manifest: Manifest, batch: WaveBatch, fill: At, take: At, twice: bool = False) -> Iterator[int]:
+    """Run all waves, with `fill(places)` before each and `take(places)` after it, where it draws; yields rows once they
+    are whole."""
     height, width = manifest.shape
-    slope, span = batch.spec.slope, batch.spec.span
-    waves, done = wave_count(manifest.shape, slope), 0
-    for time in range(waves):
+    span, done = batch.spec.span, 0
+    for time in range(batch.waves):
         if span > 1 and time % span == 0:
-            batch.run_ahead(time, waves - 1)
-        places = batch.places(time)
-        fill(places)
+            batch.run_ahead(time)
+        row, col = places = batch.places(time)
+        drawn = row[col >= 0], col[col >= 0]  # the first lanes, for later rows are at earlier columns
+        fill(drawn)
         batch.run(places)
-        take(places)
-        while done < height and time - slope * done >= width - 1:
+        if twice:
+            _run_again(batch, len(row), int(col[0]))
+        take(drawn)
+        while done < height and batch.column(time, done) >= width - 1:
             yield done
             done += 1
 
@@ -111,19 +112,19 @@ class _LiveNoise:
     def __init__(self, manifest: Manifest, batch: WaveBatch, request: Request) -> None:
         self._law: Distribution = distribution_of(manifest)
         self._batch, self._request = batch, request
-        self.rows = most_live(manifest.shape, batch.spec.slope)
-        self._held = np.zeros((self.rows, manifest.width, batch.size, self._law.noise_width), np.float32)
+        self._rows = most_live(manifest.shape, batch.spec.slope)
+        self._held = np.zeros((self._rows, manifest.width, batch.size, self._law.noise_width), np.float32)
         self._begun = 0
 
     def fill(self, row: NDArray[np.int64], col: NDArray[np.int64]) -> None:
         """The noise of a wave's lanes into its buffer."""
-        while self._begun <= row[-1]:
+        while len(row) and self._begun <= row[-1]:
             self._begin(self._begun)
             self._begun += 1
-        self._batch.lanes("noise", len(row))[...] = self._held[row % self.rows, col]
+        self._batch.lanes("noise", len(row))[...] = self._held[row % self._rows, col]
 
     def _begin(self, row: int) -> None:
-        request, held = self._request, self._held[row % self.rows]
+        request, held = self._request, self._held[row % self._rows]
         idle = (request.temperature == 0) | request.use_given[:, row].all(axis=1)
         for slot in range(self._batch.size):
             one = slice(slot, slot + 1)

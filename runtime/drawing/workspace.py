@@ -21,7 +21,6 @@ from pixelsnail_infer.runtime.drawing.states import state_bytes
 from pixelsnail_infer.runtime.drawing.wave_batch import WaveBatch, wave_bytes
 from pixelsnail_infer.runtime.requests.memory import check_fits
 from pixelsnail_infer.runtime.requests.request import split
-from pixelsnail_infer.wave import wave_count
 
 __all__ = ["Workspace"]
 
@@ -113,10 +112,9 @@ class Workspace:
         batch = self._wave_of(size)
         batch.prologue.run(self._zeros(size))
         batch.states.reset()
-        waves = wave_count(self._manifest.shape, batch.spec.slope)
-        time = waves // 2 // batch.spec.span * batch.spec.span
+        time = batch.waves // 2 // batch.spec.span * batch.spec.span
         if batch.spec.span > 1:
-            batch.run_ahead(time, waves - 1)
+            batch.run_ahead(time)
         batch.run(batch.places(time))
 
     def _zeros(self, size: int) -> dict[str, NDArray[Any]]:

@@ -11,9 +11,14 @@ from torch import Tensor
 from pixelsnail_infer.distributions import Categorical
 from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export import compile as compiling
+from pixelsnail_infer.export.analysis import lead as leading
+from pixelsnail_infer.export.analysis import wave as analysis
+from pixelsnail_infer.export.analysis.canonical import canonical
 from pixelsnail_infer.export.analysis.slope import depth_of
+from pixelsnail_infer.export.analysis.stages import Program, stage_program
 from pixelsnail_infer.export.analysis.wave import Wave, stage_wave
 from pixelsnail_infer.export.compile import stage_field
+from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.proofs.wave_order import run_waves
 from pixelsnail_infer.export.schedules import check_schedule, waves_noted
 from pixelsnail_infer.plan import Plan
@@ -97,14 +102,59 @@ def test_a_ring_too_small_is_seen() -> None:
     assert all(seen for _, seen in found) and len(found) > 10
 
 
-@pytest.mark.parametrize(("name", "slope"), [("masked_pixelcnn", 4)])
-def test_slopes(name: str, slope: int) -> None:
-    assert wave_of(NETWORKS[name], (4, 5)).slope == slope
+@pytest.mark.parametrize(("name", "shape", "slope", "lead"), [
+    ("masked_pixelcnn", (4, 5), 4, 0), ("two_stack_pixelcnn", (4, 5), 4, 2), ("shifted_quarters", (4, 5), 2, 1),
+    ("looks_ahead_in_rows_above", (4, 5), 4, 3), ("two_stacks_with_maps", (4, 6), 4, 2),
+    ("two_stack_pixelcnn", (4, 1), 1, 0), ("two_stack_pixelcnn", (1, 4), 0, 0),
+])
+def test_slopes_and_leads(name: str, shape: Shape, slope: int, lead: int) -> None:
+    wave = wave_of(NETWORKS[name], shape)
+    assert (wave.slope, wave.lead) == (slope, lead)
+    assert wave.program.shape == (shape[0], shape[1] + lead)
+
+
+def staged(net: Network, shape: Shape) -> Program:
+    return stage_program(canonical(lowered(net, shape).field, shape), split=False)
+
+
+LEADING = [net for net in WAVING if wave_of(net, net.shapes[0]).lead]
+
+
+def test_a_lead_too_small_is_seen(monkeypatch: Patch) -> None:
+    """Of one value at a time: it reads columns that no wave has reached, or is read so."""
+    found, leads_of = [], leading.leads_of
+    for net in LEADING:
+        shape = net.shapes[0]
+        for kept in sorted({*leads_of(staged(net, shape)).values()} - {0}):
+            def less(program: Program, kept: int = kept) -> dict[Node, int]:
+                leads = leads_of(program)
+                late = next(node for node in program.order if leads.get(node) == kept and node.op != "shift")
+                return {node: lead - (node is late) for node, lead in leads.items()}
+
+            assert error(spanned(net, shape, 1, monkeypatch), net, shape) < EXACT
+            with monkeypatch.context() as patch:
+                patch.setattr(leading, "leads_of", less)
+                patch.setattr(analysis, "slope_of", lambda program, net=net: wave_of(net, net.shapes[0]).slope)
+                found.append((net.name, kept, error(spanned(net, shape, 1, patch), net, shape) > EXACT))
+    assert all(seen for *_, seen in found) and len(found) > 5
+
+
+@pytest.mark.parametrize("name", ["two_stack_pixelcnn", "two_stacks_with_maps", "valid_after_manual_pad",
+                                  "looks_ahead_in_rows_above"])
+def test_values_outside_of_their_columns_are_borders(name: str, monkeypatch: Patch) -> None:
+    def everywhere(mover: leading._Mover, lead: int, rank: int, like: Node) -> Node:
+        node = mask(mover, lead, rank, like)
+        node.attrs["value"] = torch.ones_like(node.attrs["value"])
+        return node
+
+    mask = leading._Mover._mask
+    monkeypatch.setattr(leading._Mover, "_mask", everywhere)
+    net = NETWORKS[name]
+    assert error(spanned(net, net.shapes[0], 1, monkeypatch), net, net.shapes[0]) > EXACT
 
 
 @pytest.mark.parametrize(("name", "why"), [
     ("strict_start_mask", "attends to pixels of whole rows"),
-    ("two_stack_pixelcnn", "1 column ahead in its own row"),
 ])
 def test_what_has_no_waves_says_why(name: str, why: str) -> None:
     net = NETWORKS[name]

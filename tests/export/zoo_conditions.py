@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from pixelsnail_infer.export.tracing.trace import InputSpec
 
-from .zoo import LEVELS, WIDTH, DownRight, First, Shape, Sketch, conv, head, hot, network
+from .zoo import LEVELS, WIDTH, DownRight, First, Shape, Sketch, conv, down, head, hot, network
 from .zoo_attention import Attention, start_mask, strict
+from .zoo_convolutions import TwoStack
 
 LABELS = 3
 
@@ -172,3 +173,20 @@ def vector_on_a_sum(shape: Shape) -> nn.Module:
         return m.out(F.elu(first + (second + m.next(F.elu(m.first(hot(x)))))))
     return Sketch(run, first=First(), next=conv(WIDTH, WIDTH), out=head(), first_vector=nn.Linear(4, WIDTH),
                   second_vector=nn.Linear(4, WIDTH))
+
+
+@network(shapes=((4, 6), (6, 4)), conditions=half_grid)
+def two_stacks_with_maps(shape: Shape) -> nn.Module:
+    """A condition's map, upsampled, and the coordinates reach the vertical stack at one lead and the horizontal one at
+    another."""
+    rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) / n for n in shape), indexing="ij")
+
+    def run(m: Sketch, x: Tensor, y: Tensor) -> Tensor:
+        h = m.cond(F.interpolate(m.coarse(hot(y)), scale_factor=2))
+        place = m.place(torch.stack([rows, columns])[None].expand(len(x), -1, -1, -1))
+        v, left = m.one(hot(x), hot(x))
+        v, left = m.two(torch.tanh(v + h) + place, left + h)
+        v, left = m.three(F.elu(v + h), left + place)
+        return m.out(F.relu(left + down(h)))
+    return Sketch(run, coarse=conv(LEVELS, 3, 3, padding=1), cond=conv(3), place=conv(2), one=TwoStack(LEVELS, True),
+                  two=TwoStack(WIDTH, False), three=TwoStack(WIDTH, False), out=head())

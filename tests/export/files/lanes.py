@@ -24,12 +24,12 @@ def begin(driver: Driver, slots: int, conditions: Mapping[str, NDArray[Any]]) ->
         driver.held[spec.name] = np.full((slots, *spec.shape), spec.initial, driver.wide)
 
 
-def waves(shape: tuple[int, int], slope: int) -> list[list[tuple[int, int]]]:
-    """The positions that are drawn together, in order."""
+def waves(shape: tuple[int, int], slope: int, lead: int) -> list[list[tuple[int, int]]]:
+    """The positions of lanes that run together, in order."""
     height, width = shape
     by_time: dict[int, list[tuple[int, int]]] = {}
     for i in range(height):
-        for j in range(width):
+        for j in range(-lead, width):
             by_time.setdefault(j + slope * i, []).append((i, j))
     return [by_time[t] for t in sorted(by_time)]
 
@@ -40,7 +40,7 @@ def replay(driver: Driver, images: NDArray[Any], twice: bool = False) -> NDArray
     wave, law, slots = driver.compiled.wave, driver.compiled.distribution, len(images)
     assert wave is not None
     logits = np.zeros((*images.shape[:3], law.parameters), driver.wide)
-    order = waves(images.shape[1:3], wave.slope)
+    order = waves(images.shape[1:3], wave.slope, wave.lead)
     for start in range(0, len(order), wave.span):
         block = [lanes_of(places, slots) for places in order[start:start + wave.span]]
         if wave.span > 1:
@@ -54,12 +54,13 @@ def replay(driver: Driver, images: NDArray[Any], twice: bool = False) -> NDArray
                      "noise": np.zeros((len(slot), law.noise_width), driver.wide),
                      "place": place + np.arange(len(slot))}
             place += len(slot)
-            logits[slot, i, j] = run_wave(driver, given, twice)
+            found, drawn = run_wave(driver, given, twice), j >= 0
+            logits[slot[drawn], i[drawn], j[drawn]] = found[drawn]
     return logits
 
 
 def lanes_of(places: list[tuple[int, int]], slots: int) -> tuple[NDArray[Any], ...]:
-    """Slots, rows and columns of the lanes that draw these positions."""
+    """Slots, rows and columns of the lanes at these positions."""
     return tuple(np.array(one) for one in zip(*((b, *place) for place in places for b in range(slots)), strict=True))
 
 

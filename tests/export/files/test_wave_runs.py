@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,19 @@ from pixelsnail_infer.runtime.bench.bench import bench
 from pixelsnail_infer.runtime.bench.report import report
 from pixelsnail_infer.runtime.drawing import wave_batch
 from pixelsnail_infer.runtime.drawing.schedules import in_waves, most_images
+from pixelsnail_infer.wave import WaveSpec
 
-from . import models
+from . import models, two_stacks
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-SMALL = ("no_attention", "codes", "one_row")
+SMALL = ("no_attention", "codes", "one_row", "two_stacks", "two_stacks_ahead")
 Pair = tuple[Sampler, Sampler]
 
 
 def export(name: str, folder: Path, schedule: str) -> Manifest:
+    if name.startswith("two_stacks"):
+        return export_model(two_stacks.two_stacks(), folder / f"{name}.onnx", levels=two_stacks.LEVELS,
+                            shape=two_stacks.SHAPE, conditions=two_stacks.CONDITIONS, schedule=schedule).manifest
     config = models.CONFIGS[name]
     return export_model(models.prior(name), folder / f"{name}.onnx", levels=config.levels, shape=config.shape,
                         conditions=models.conditions(config), schedule=schedule).manifest
@@ -35,11 +40,11 @@ def export(name: str, folder: Path, schedule: str) -> Manifest:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Three small exports; that of `codes` computes ahead, as only large networks do."""
+    """Small exports; two of them compute ahead, as only large networks do."""
     made = tmp_path_factory.mktemp("waves")
     with pytest.MonkeyPatch.context() as patch:
         for name in SMALL:
-            patch.setattr(analysis, "LARGE", 1 if name == "codes" else 2**22)
+            patch.setattr(analysis, "LARGE", 1 if name in ("codes", "two_stacks_ahead") else 2**22)
             export(name, made, "both")
     yield made
 
@@ -56,14 +61,15 @@ def conditions(sampler: Sampler, n: int) -> dict[str, Any]:
     return {spec.name: random.integers(0, spec.levels or 1, (n, *spec.shape)) for spec in sampler.manifest.conditions}
 
 
-def test_one_of_them_computes_ahead(folder: Path) -> None:
-    spans = {}
+def test_some_of_them_compute_ahead_and_some_have_a_lead(folder: Path) -> None:
+    spans, leads = {}, {}
     for name in SMALL:
         with load(folder / f"{name}.onnx") as sampler:
             assert sampler.manifest.wave is not None and sampler.has_waves
-            spans[name] = sampler.manifest.wave.span
+            spans[name], leads[name] = sampler.manifest.wave.span, sampler.manifest.wave.lead
             assert (folder / f"{name}.ahead.onnx").exists() == (spans[name] > 1)
-    assert spans["codes"] > 1 == spans["no_attention"]
+    assert spans["codes"] > 1 == spans["no_attention"] and spans["two_stacks_ahead"] > 1 == spans["two_stacks"]
+    assert [name for name, lead in leads.items() if lead] == ["two_stacks", "two_stacks_ahead"]
 
 
 @pytest.mark.parametrize("settings", [
@@ -141,7 +147,7 @@ def test_auto_chooses(folder: Path) -> None:
         sampler.sample(2, known=known, known_mask=np.arange(manifest.height)[None, :, None] < np.ones((2, 1, 8)))
         assert sampler._work.wave is None  # the score graph fills in leading rows for steps
     assert manifest.wave is not None
-    most = most_images(manifest.shape, manifest.wave.slope, manifest.wave.span)
+    most = most_images(manifest, manifest.wave)
     assert most > 2
     assert in_waves("auto", manifest, backend, most, False, 0)
     assert not in_waves("auto", manifest, backend, most + 1, False, 0)
@@ -151,7 +157,8 @@ def test_auto_chooses(folder: Path) -> None:
 
 def test_warming_up_waves(folder: Path) -> None:
     for name in SMALL:
-        with load(folder / f"{name}.onnx", threads=1) as sampler, load(folder / f"{name}.onnx", threads=1) as cold:
+        path = folder / f"{name}.onnx"
+        with load(path, threads=1, schedule="wavefront") as sampler, load(path, threads=1) as cold:
             sampler.warm_up(1)
             assert sampler._work.wave is not None and sampler._work.batch is None
             given = conditions(sampler, 1)
@@ -168,10 +175,20 @@ def test_bench_times_waves_too(folder: Path) -> None:
     assert "In waves at batch 2: " in report(found)
 
 
-def test_the_rule_of_auto() -> None:
-    assert [most_images((64, 64), 3, 1), most_images((16, 16), 2, 1), most_images((8, 8), 4, 1)] == [64, 22, 7]
-    assert most_images((64, 64), 3, 4) == 5  # with an ahead graph rows are quicker sooner
-    assert most_images((1, 6), 0, 1) == 4
+def test_the_rule_of_auto(folder: Path) -> None:
+    with load(folder / "no_attention.onnx") as sampler:
+        manifest = sampler.manifest
+
+    def most(shape: tuple[int, int], slope: int, per_step: int = 0, **more: Any) -> int:
+        read = replace(manifest.parameters, per_row=0, per_step=per_step)
+        spec = WaveSpec(**{"slope": slope, "span": 1, "states": (), "parameters": 700, "preferred": False, **more})
+        return most_images(replace(manifest, shape=shape, parameters=read), spec)
+
+    assert [most((64, 64), 3), most((16, 16), 2), most((8, 8), 4)] == [64, 22, 7]
+    assert most((64, 64), 3, span=4, ahead=1) == 5  # with an ahead graph rows are quicker sooner
+    assert most((1, 6), 0) == 4
+    # 764 waves of 700 weights, or 4096 steps
+    assert [most((64, 64), 11, step, lead=7) for step in (160, 190, 250, 9000)] == [0, 1, 2, 21]
 
 
 def test_what_has_no_waves(tmp_path: Path) -> None:
