@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from pixelsnail_infer.export.analysis.overwrites import flatten_overwrites
 from pixelsnail_infer.export.evaluation.whole import full_value
 from pixelsnail_infer.export.fields import Edge, Node, consumers, topological
 
@@ -22,6 +23,7 @@ def simplify(output: Node) -> Node:
             weight = node.attrs["weight"]
             node.attrs = {"weight": torch.cat([weight, torch.zeros_like(weight[:1])])}
     _share_equal(output)
+    flatten_overwrites(output)
     return output
 
 
@@ -74,22 +76,57 @@ def _look_up(node: Node) -> None:
 
 def _table(node: Node) -> tuple[Node, torch.Tensor] | None:
     """The codes that `node` is a table of, and the table `[levels, channels]`."""
-    while node.op == "map" and node.attrs["fn"] == "cast" and _same_place(node.inputs[0]):
+    while (node.op == "map" and node.attrs["fn"] == "cast" or node.op == "reshape" and node.channels == (1,)) and \
+            _same_place(node.inputs[0]):
         node = node.inputs[0].source
     if node.op == "embedding":
         return (_codes(node.inputs[0].source), node.attrs["weight"]) if _same_place(node.inputs[0]) else None
-    if node.op != "map" or node.attrs["fn"] != "eq" or len(node.channels) != 1:
+    if len(node.channels) > 1:
+        return None
+    if node.op == "cat":
+        return _tables_joined(node)
+    if node.op == "map" and node.attrs["fn"] == "where":
+        return _chosen(node)
+    if node.op != "map" or node.attrs["fn"] != "eq":
         return None
     a, b = node.inputs
     if a.source.op == "const":
         a, b = b, a
     if b.source.op != "const" or b.source.frame or b.source.channels != node.channels or not _same_place(a):
         return None
-    codes, values = _codes(a.source), b.source.attrs["value"]
+    codes, values = _codes(a.source), b.source.attrs["value"].reshape(-1)
     levels = codes.attrs.get("levels")
     if codes.op != "input" or levels is None:
         return None
     return codes, (torch.arange(levels)[:, None] == values[None]).to(torch.float64)
+
+
+def _tables_joined(node: Node) -> tuple[Node, torch.Tensor] | None:
+    """Channels that are tables of the same codes, side by side, as of a one-hot that is filled level by level."""
+    found = [_table(edge.source) if _same_place(edge) else None for edge in node.inputs]
+    tables = [table for table in found if table is not None]
+    if len(tables) != len(found) or any(codes is not tables[0][0] for codes, _ in tables):
+        return None
+    return tables[0][0], torch.cat([table for _, table in tables], 1)
+
+
+def _chosen(node: Node) -> tuple[Node, torch.Tensor] | None:
+    """One of two vectors where a table of truths says so, as of a one-hot that is scattered into zeros."""
+    mask, yes, no = node.inputs
+    found, (a, b) = _table(mask.source) if _same_place(mask) else None, (_vector(e.source) for e in (yes, no))
+    if found is None or a is None or b is None:
+        return None
+    table = torch.where(found[1].bool(), a, b)
+    return found[0], table.to(torch.float64).expand(-1, *node.channels)
+
+
+def _vector(node: Node) -> torch.Tensor | None:
+    """The value of a constant that is the same at all positions."""
+    if node.op != "const" or node.keys:
+        return None
+    value: torch.Tensor = node.attrs["value"]
+    first = value[0, 0] if node.frame else value
+    return first if bool((value == first).all()) else None
 
 
 def _codes(node: Node) -> Node:

@@ -68,11 +68,11 @@ def _elu(g: GraphBuilder, args: list[Value], params: dict[str, Any], node: Node)
 
 
 def _clamp(g: GraphBuilder, args: list[Value], params: dict[str, Any], node: Node) -> Value:
-    x = args[0]
+    x, number = args[0], int if args[0].kind == "int" else float
     if params.get("low") is not None:
-        x = g.binary("max", x, float(params["low"]))
+        x = g.binary("max", x, number(params["low"]))
     if params.get("high") is not None:
-        x = g.binary("min", x, float(params["high"]))
+        x = g.binary("min", x, number(params["high"]))
     return x
 
 

@@ -10,15 +10,15 @@ import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.lowering.axes import kinds_of, largest, position_axis, solid, with_axes
-from pixelsnail_infer.export.lowering.elementwise import constant, laid_out
+from pixelsnail_infer.export.lowering.elementwise import constant, laid_out, materialised
 from pixelsnail_infer.export.lowering.pads import pad_window
 from pixelsnail_infer.export.lowering.positionwise import positionwise, repeated
 from pixelsnail_infer.export.lowering.state import Lowering
 from pixelsnail_infer.export.lowering.views import Atom, Dim, View, drop_axes, regroup, size_of
 from pixelsnail_infer.export.tracing.traced import BatchInt, TraceNode, Where
 
-__all__ = ["chunk", "concatenate", "expand", "joined", "narrow", "pad", "permute", "repeat", "reshape", "select",
-           "slice_", "split", "squeeze", "stack", "transpose", "unbind", "unsqueeze"]
+__all__ = ["chunk", "concatenate", "expand", "join_channels", "joined", "narrow", "pad", "permute", "repeat", "reshape",
+           "select", "slice_", "split", "squeeze", "stack", "transpose", "unbind", "unsqueeze"]
 
 
 def reshape(state: Lowering, item: TraceNode) -> View:
@@ -48,12 +48,8 @@ def squeeze(state: Lowering, item: TraceNode) -> View:
     view = state.get(item.args[0])
     axes = item.args[1] if len(item.args) > 1 else range(len(view.dims))
     axes = {a % len(view.dims) for a in (axes if isinstance(axes, (list, tuple, range)) else [axes])}
-    dims = tuple(d for k, d in enumerate(view.dims) if k not in axes or not _droppable(d))
+    dims = tuple(d for k, d in enumerate(view.dims) if k not in axes or size_of(d) > 1 or any(a.kind == "b" for a in d))
     return replace(view, dims=dims)
-
-
-def _droppable(dim: Dim) -> bool:
-    return size_of(dim) == 1 and not any(a.kind == "b" for a in dim)
 
 
 def expand(state: Lowering, item: TraceNode) -> View:
@@ -179,8 +175,8 @@ def slice_(state: Lowering, item: TraceNode) -> View | torch.Tensor:
 def select(state: Lowering, item: TraceNode) -> View:
     view, axis, index = state.get(item.args[0]), item.args[1], item.args[2]
     axis %= len(view.dims)
-    if any(a.kind in "byxYX" for a in solid(view.dims[axis])):
-        raise UnsupportedOpError(f"{item.where} selects one entry along the batch or the positions.")
+    if kinds_of(view.dims[axis]) not in ([], ["c"], ["e"]) and position_axis(view, axis) is None:
+        raise UnsupportedOpError(f"{item.where} selects one entry along the batch, keys or flattened positions.")
     cut = narrow(view, axis, index % size_of(view.dims[axis]), 1, item.where)
     return replace(cut, dims=(*cut.dims[:axis], *cut.dims[axis + 1:]))
 
@@ -235,8 +231,13 @@ def join(parts: Sequence[View | torch.Tensor], axis: int, where: Where) -> View:
     place = position_axis(first, axis)
     if place is not None:
         return _join_positions(parts, axis, place, where)
+    return join_channels(parts, axis, where)
+
+
+def join_channels(parts: Sequence[View | torch.Tensor], axis: int, where: Where, like: View | None = None) -> View:
+    """Concatenate along dimension `axis`, which is of channels; the other dimensions are as those of `like`."""
     frame = largest([p.frame for p in parts if isinstance(p, View)])
-    first = next(p for p in parts if isinstance(p, View) and p.frame == frame)
+    first = like or next(p for p in parts if isinstance(p, View) and p.frame == frame)
     views = [_joinable(p, first, axis, where) for p in parts]
     total = sum(v.node.channels[0] for v in views)
     rest = views[0].node.channels[1:]
@@ -264,6 +265,7 @@ def _joinable(part: View | torch.Tensor, like: View, axis: int, where: Where) ->
     if isinstance(part, torch.Tensor):
         dims = _joined_dims(like, axis, part.shape[axis])
         return constant(part, dims, 1 + len(_others(like, axis)), like.frame, like.node.keys, where)
+    part = materialised(part, axis, where)
     if any(kind != "c" for kind in kinds_of(part.dims[axis])):
         raise UnsupportedOpError(f"{where} joins along the batch, keys or flattened positions, which is not "
                                  "understood.")

@@ -52,7 +52,7 @@ def _walk(trace: Trace, pixels: str, state: Lowering) -> Node:
                 f"{item.where} is not understood by the exporter. Write it with supported operations "
                 "(docs/exporter.md lists them), or report it with the model.")
         result = handler(state, item) if state.views(item) else _folded(state, item)
-        results = result if len(item.outputs) > 1 and isinstance(result, (tuple, list)) else (result,)
+        results = result if isinstance(result, (tuple, list)) else (result,)
         for index, value in zip(item.outputs, results, strict=False):
             state.values[index] = value
     return _output(state.values[trace.output.index], state)

@@ -14,6 +14,7 @@ from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lowering import arrangement, attention, contraction
 from pixelsnail_infer.export.lowering.axes import as_map, kinds_of, solid, spans_keys, with_axes
 from pixelsnail_infer.export.lowering.elementwise import elementwise
+from pixelsnail_infer.export.lowering.overwrite import select_scatter, slice_scatter
 from pixelsnail_infer.export.lowering.pads import max_pool
 from pixelsnail_infer.export.lowering.positionwise import positionwise
 from pixelsnail_infer.export.lowering.state import Lowering
@@ -256,6 +257,7 @@ HANDLERS: dict[str, Handler] = {
     "constant_pad_nd": arrangement.pad, "slice": arrangement.slice_, "select": arrangement.select,
     "split": arrangement.split, "split_with_sizes": arrangement.split, "chunk": arrangement.chunk,
     "unbind": arrangement.unbind, "cat": arrangement.concatenate, "stack": arrangement.stack,
+    "slice_scatter": slice_scatter, "select_scatter": select_scatter,
     "convolution": contraction.convolution, "mm": contraction.mm, "addmm": contraction.addmm,
     "bmm": contraction.bmm, "baddbmm": contraction.baddbmm, "_to_copy": _cast,
     **{fn: _map(fn, 2) for fn in ("add", "sub", "div", "maximum", "minimum")}, "rsub": _rsub, "mul": _mul,

@@ -72,6 +72,10 @@ def unsteady(reference: Reference) -> str | None:
     if reference.positions > 1 and float(np.abs(together[0] - together[1]).max()) == 0:
         raise ModelError("the network gives two random images the same logits: it does not depend on its pixels, or "
                          "keeps what it was given first outside of the module.")
+    again = reference.repeated()
+    if again is not None and (by := float(np.abs(again[0] - alone).max()) / sigma) > CLOSE:
+        return (f"a second forward of one module differs by {by:.2g} standard deviations of the logits: every forward "
+                f"changes {', '.join(again[1])} once more")
     if (apart := float(np.abs(together[-1:] - alone).max()) / sigma) <= CLOSE:
         return None
     if (by := float(np.abs(fingerprint(reference) - alone).max()) / sigma) > CLOSE:

@@ -46,6 +46,7 @@ class Reference:
         self._forward = forward if isinstance(forward, Forward) else Forward(forward)
         self.shape, self.distribution, self.conditions = shape, distribution, tuple(conditions)
         self._known: dict[tuple[int, torch.dtype], Known] = {}
+        self._changes: bool | None = None  # whether a forward changes parameters or buffers, once one has run
 
     @property
     def positions(self) -> int:
@@ -82,6 +83,18 @@ class Reference:
             self._known[count, dtype] = Known(*given, logits)
         return self._known[count, dtype]
 
+    def repeated(self) -> tuple[NDArray[Any], list[str]] | None:
+        """The logits of the one known image where the same module runs twice, those of the second time, and which of
+        its parameters and buffers the second time changed. None where the first time changes none of them."""
+        known = self.known(1)
+        if not self._changes:
+            return None
+        module = fresh_copy(self._module, torch.float32)
+        self._run(module, known.images, known.conditions, torch.float32)
+        before = _state(module)
+        logits = self._run(module, known.images, known.conditions, torch.float32)
+        return logits, _changed(before, module)
+
     def changed(self, image: NDArray[Any], start: int, stop: int | None = None) -> NDArray[Any]:
         """`image` `[H, W, ...]` with other pixels at raster positions from `start` to before `stop`, or to the end."""
         channels = bool(self.distribution.pixel_shape)
@@ -106,6 +119,14 @@ class Reference:
         Raises `ModelError` where the forward fails, gives no such tensor, or gives numbers that are not finite.
         """
         module = fresh_copy(self._module, dtype)
+        before = _state(module) if self._changes is None else {}
+        logits = self._run(module, images, conditions, dtype)
+        if self._changes is None:
+            self._changes = bool(_changed(before, module))
+        return logits
+
+    def _run(self, module: torch.nn.Module, images: NDArray[Any], conditions: Mapping[str, NDArray[Any]],
+             dtype: torch.dtype) -> NDArray[Any]:
         given = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in conditions.items()}
         given = {name: value.to(dtype) if value.is_floating_point() else value for name, value in given.items()}
         with torch.no_grad(), in_double() if dtype == torch.float64 else nullcontext():
@@ -137,6 +158,15 @@ class Reference:
         """The noise that `sample(count, seed=seed)` uses, `[n, H, W, noise_width]`."""
         keys, (height, width) = image_keys(seed, count), self.shape
         return np.stack([self.distribution.noise_row(keys, i, width) for i in range(height)], axis=1)
+
+
+def _state(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def _changed(before: Mapping[str, torch.Tensor], module: torch.nn.Module) -> list[str]:
+    after = module.state_dict()
+    return [name for name, value in before.items() if not torch.equal(value, after[name])]
 
 
 def _random(spec: ConditionSpec, count: int, random: np.random.Generator) -> NDArray[Any]:

@@ -23,7 +23,7 @@ class Forward:
     """Calls `function(module, pixels, conditions)`, by default `module(pixels, **conditions)`.
 
     Of a tuple or list the first element is taken, which `picked` then says. Whatever the function raises becomes a
-    `ModelError` with the line of the code that raised it.
+    `ModelError` with the line of the code that raised it. What it writes into its inputs, it writes into copies.
     """
 
     def __init__(self, function: ForwardFunction | None = None) -> None:
@@ -48,7 +48,7 @@ class Forward:
 
     def __call__(self, module: nn.Module, pixels: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
         try:
-            out = self._function(module, pixels, dict(conditions))
+            out = self._function(module, pixels.clone(), {name: value.clone() for name, value in conditions.items()})
         except PixelsnailError:
             raise
         except Exception as error:  # the user's code may raise anything

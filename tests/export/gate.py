@@ -41,7 +41,7 @@ class Exported:
     def logits(self, given: dict[str, Tensor]) -> Tensor:
         """The module's own `[B, H, W, levels]`."""
         with torch.no_grad():
-            return self.module(*given.values()).permute(0, 2, 3, 1)
+            return self.module(*(x.clone() for x in given.values())).permute(0, 2, 3, 1)  # it may write into them
 
     def error(self, batch: int = 3, at_once: bool = False) -> float:
         """Largest difference of the staged program, position by position or row by row; NaN counts as infinite."""
@@ -99,7 +99,7 @@ def leaks(net: Network, shape: Shape, step: int = 3) -> list[tuple[int, int]]:
     given = [spec.example(2, torch.float64) for spec in net.inputs(shape)]
     found = []
     with torch.no_grad():
-        before = module(*given).flatten(2)
+        before = module(*(x.clone() for x in given)).flatten(2)
         for start in range(0, shape[0] * shape[1], step):
             codes = given[0].clone().flatten(-2)
             later = codes[..., start:]
@@ -107,7 +107,7 @@ def leaks(net: Network, shape: Shape, step: int = 3) -> list[tuple[int, int]]:
                 later += torch.randn_like(later)
             else:
                 later.copy_((later + 1 + torch.randint(LEVELS - 1, later.shape)) % LEVELS)
-            after = module(codes.view_as(given[0]), *given[1:]).flatten(2)
+            after = module(codes.view_as(given[0]), *(x.clone() for x in given[1:])).flatten(2)
             moved = (after - before).abs().amax((0, 1))[: start + 1] > 1e-12
             found += [(start, int(p)) for p in moved.nonzero()]
     return found

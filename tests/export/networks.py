@@ -9,10 +9,12 @@ from . import (
     zoo_elementwise,
     zoo_found,
     zoo_images,
+    zoo_inplace,
+    zoo_inplace_leaks,
     zoo_leaks,
     zoo_units,
 )
 from .zoo import LEAKS, NETWORKS
 
 __all__ = ["LEAKS", "NETWORKS", "zoo_attention", "zoo_conditions", "zoo_convolutions", "zoo_elementwise",
-           "zoo_found", "zoo_images", "zoo_leaks", "zoo_units"]
+           "zoo_found", "zoo_images", "zoo_inplace", "zoo_inplace_leaks", "zoo_leaks", "zoo_units"]

@@ -139,6 +139,29 @@ def test_what_is_unsteady() -> None:
         assert (found is None) == (says is None) and (says is None or says in str(found))
 
 
+def _hot(x: Tensor) -> Tensor:
+    return F.one_hot(x, LEVELS).permute(0, 3, 1, 2).float()
+
+
+def _fading(m: Sketch, x: Tensor) -> Tensor:
+    m.mix.weight.data *= 0.9
+    return m.mix(causal(_hot(x)))
+
+
+def _clamping(m: Sketch, x: Tensor) -> Tensor:
+    m.mix.weight.data[:, 0].clamp_(-0.01, 0.01)
+    return m.mix(causal(_hot(x)))
+
+
+@pytest.mark.parametrize(("run", "says"), [
+    (_fading, "every forward changes mix.weight once more"), (_clamping, None)])
+def test_a_forward_that_changes_its_module_gives_the_same_again(run: object, says: str | None) -> None:
+    torch.manual_seed(1)
+    module = Sketch(run, mix=nn.Conv2d(LEVELS, LEVELS, 1))  # type: ignore[arg-type]
+    found = unsteady(Reference(module, None, (4, 5), Categorical(LEVELS), ()))
+    assert (found is None) == (says is None) and (says is None or says in str(found))
+
+
 def test_what_is_known_is_run_once() -> None:
     sizes: list[tuple[int, torch.dtype]] = []
 

@@ -53,7 +53,7 @@ def error(wave: Wave, net: Network, shape: Shape, batch: int = 3) -> float:
     torch.manual_seed(batch)
     given = {spec.name: spec.example(batch, torch.float64) for spec in net.inputs(shape)}
     with torch.no_grad():
-        expected = net.module(shape)(*given.values()).permute(0, 2, 3, 1)
+        expected = net.module(shape)(*(x.clone() for x in given.values())).permute(0, 2, 3, 1)
     seen = torch.full_like(expected, float("nan"))
     try:
         for row, col, logits in run_waves(wave, given):

@@ -183,24 +183,6 @@ def branch_on_a_pixel(shape: Shape) -> nn.Module:
     return Sketch(run, first=First(), out=head())
 
 
-@leak(UnsupportedOpError, "one_hot", "scatter_")
-def one_hot_by_scatter(shape: Shape) -> nn.Module:
-    def run(m: Sketch, x: Tensor) -> Tensor:
-        y = torch.zeros(x.shape[0], LEVELS, *shape, dtype=torch.float64).scatter_(1, x.unsqueeze(1), 1)
-        return m.out(m.first(y))
-    return Sketch(run, first=First(), out=head())
-
-
-@leak(UnsupportedOpError, "one_hot|torch.where")
-def one_hot_by_assignment(shape: Shape) -> nn.Module:
-    def run(m: Sketch, x: Tensor) -> Tensor:
-        y = torch.zeros(x.shape[0], LEVELS, *shape, dtype=torch.float64)
-        for level in range(LEVELS):
-            y[:, level] = (x == level).to(y.dtype)
-        return m.out(m.first(y))
-    return Sketch(run, first=First(), out=head())
-
-
 @leak(UnsupportedOpError, "erfinv", "module 'deep.inner'", "supported operations")
 def unknown_operation(shape: Shape) -> nn.Module:
     inner = Sketch(lambda m, y: torch.erfinv(torch.tanh(y)))
@@ -250,17 +232,6 @@ def pooled_keys_counted_too_early(shape: Shape) -> nn.Module:
 def strided(shape: Shape) -> nn.Module:
     return Sketch(lambda m, x: m.out(F.interpolate(m.s(m.first(hot(x))), scale_factor=2.0)),
                   first=First(), s=conv(kernel=2, stride=2), out=head())
-
-
-@leak(UnsupportedOpError, "mul_", "changed in place")
-def stale_view(shape: Shape) -> nn.Module:
-    """A view is kept, its base changed in place, and the view read again."""
-    def run(m: Sketch, x: Tensor) -> Tensor:
-        y = m.first(hot(x))
-        a = y[:, :3]
-        y.mul_(2)
-        return m.out(torch.cat([a, y[:, 3:]], 1))
-    return Sketch(run, first=First(), out=head())
 
 
 @leak(UnsupportedOpError, "before the first pixel")

@@ -63,7 +63,7 @@ def forward(net: Network, shape: Shape, pixels: NDArray[Any], given: Arrays) -> 
     """The network's own `[B, H, W, n]`."""
     images = torch.from_numpy(np.moveaxis(pixels, 3, 1).copy() if pixels.ndim == 4 else pixels)
     with torch.no_grad():
-        out = net.module(shape)(images, *(torch.from_numpy(value) for value in given.values()))
+        out = net.module(shape)(images.clone(), *(torch.from_numpy(value).clone() for value in given.values()))
     result: NDArray[Any] = out.permute(0, 2, 3, 1).numpy()
     return result
 

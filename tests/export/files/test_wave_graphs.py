@@ -42,7 +42,7 @@ def error(program: Compiled, net: Network, shape: Shape, engine: Callable[[Any],
     torch.manual_seed(batch)
     given = {spec.name: spec.example(batch, torch.float64) for spec in net.inputs(shape)}
     with torch.no_grad():
-        expected = net.module(shape)(*given.values()).permute(0, 2, 3, 1).numpy()
+        expected = net.module(shape)(*(x.clone() for x in given.values())).permute(0, 2, 3, 1).numpy()
     arrays = {name: value.numpy() for name, value in given.items()}
     pixels = arrays.pop("pixels")
     driver = Driver(program, "float64", engine)

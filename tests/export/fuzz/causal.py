@@ -161,10 +161,10 @@ class Builder:
             torch.manual_seed(0)
             inputs = [spec.example(1, torch.float32) for spec in self.inputs]
         net = Net(self.encoders, self.layers[: x.number + 1 - len(self.encoders)], nn.Identity(), False).eval()
-        before = net(*inputs)
-        other = inputs[0] + 1
-        inputs[0] = other if self.law.pixel_shape else other % self.law.parameters
         with torch.no_grad():
+            before = net(*inputs)
+            other = inputs[0] + 1
+            inputs[0] = other if self.law.pixel_shape else other % self.law.parameters
             return not torch.equal(before, net(*inputs))
 
     def encode(self, spec: InputSpec, encoder: nn.Module, width: int, sees: Sees, text: str, vector: bool = False
@@ -323,11 +323,11 @@ def strictly(build: Builder, x: Value) -> Value:
     return kernel(build, x, True) if build.choices.chance(2) else shift(build, x, True)
 
 
-STEPS: tuple[Callable[[Builder], Value], ...] = (
+STEPS: list[Callable[[Builder], Value]] = [  # more of them in files of their own, which the package gathers
     lambda build: kernel(build, build.recent()), lambda build: pointwise(build, build.recent()),
     lambda build: shift(build, build.recent()), lambda build: join(build, build.recent(), build.recent(maps=False)),
     lambda build: attend(build, build.recent(), build.recent()), lambda build: kernel(build, build.recent(), True),
-    lambda build: valid(build, build.recent()))
+    lambda build: valid(build, build.recent())]
 
 
 def finish(build: Builder, x: Value, leak: str | None = None) -> Case:

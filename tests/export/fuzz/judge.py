@@ -41,7 +41,7 @@ def given(case: Case, batch: int, seed: int) -> dict[str, Tensor]:
 
 def logits(case: Case, inputs: dict[str, Tensor]) -> Tensor:
     with torch.no_grad():
-        return case.net(*inputs.values()).permute(0, 2, 3, 1)
+        return case.net(*(x.clone() for x in inputs.values())).permute(0, 2, 3, 1)
 
 
 def leaks(case: Case, images: int = 2) -> list[tuple[int, int]]:

@@ -18,13 +18,13 @@ from .choices import Choices
 from .layers import Attend, Kernel, Reach, Shift
 
 
-def _pixels(build: Builder) -> Value:
+def pixels(build: Builder) -> Value:
     """A value that sees the pixel itself."""
     seen = [v for v in build.values if v.sees == Sees.INCLUSIVE and not v.vector]
     return build.choices.of(seen)
 
 
-def _past(build: Builder) -> Value:
+def past(build: Builder) -> Value:
     """A value that depends on pixels, the latest first."""
     seen = [v for v in reversed(build.values) if v.sees > Sees.NOTHING and not v.vector]
     return seen[build.choices.up_to(min(2, len(seen) - 1))]
@@ -32,19 +32,19 @@ def _past(build: Builder) -> Value:
 
 def the_pixel_itself(build: Builder) -> Value:
     """A value that sees the pixel is used without a shift, as a condition made of the pixels would be."""
-    return build.add(nn.Tanh(), (x := _pixels(build),), x.width, x.sees, "no shift")
+    return build.add(nn.Tanh(), (x := pixels(build),), x.width, x.sees, "no shift")
 
 
 def a_tap_at_the_pixel(build: Builder) -> Value:
     """The first layer's kernel with its centre, as of kind B where kind A belongs."""
-    x, rows, columns = _pixels(build), 1 + build.choices.up_to(1), 2 + build.choices.up_to(1)
+    x, rows, columns = pixels(build), 1 + build.choices.up_to(1), 2 + build.choices.up_to(1)
     seen = torch.ones(rows, columns)
     return _kernel(build, x, Reach(rows, columns, columns - 1), seen)
 
 
 def a_tap_after_the_pixel(build: Builder) -> Value:
     """A kernel that is centred, as ordinary convolutions are."""
-    x, size = _past(build), build.choices.of(((1, 3), (3, 3), (3, 1), (2, 2)))
+    x, size = past(build), build.choices.of(((1, 3), (3, 3), (3, 1), (2, 2)))
     return _centred(build, x, size)
 
 
@@ -70,14 +70,14 @@ def _kernel(build: Builder, x: Value, reach: Reach, seen: Tensor) -> Value:
 
 def a_shift_back(build: Builder) -> Value:
     dy, dx = build.choices.of(((0, -1), (-1, 0), (-1, 1)))
-    x = _past(build)
+    x = past(build)
     return build.add(Shift(dy, dx, 0.0, "pad"), (x,), x.width, x.sees, f"shift {dy, dx}")
 
 
 def _attention(build: Builder, mask: Tensor, weigh: Callable[[Tensor, Tensor], Tensor], text: str, *,
                queries: Value | None = None, keys: Value | None = None, pool: tuple[int, int] | None = None) -> Value:
     choices = build.choices
-    x, y = queries or _past(build), keys or _pixels(build)
+    x, y = queries or past(build), keys or pixels(build)
     layer = Attend(choices.of(Attend.FORMS), mask, weigh, (x.width, y.width), 1 + choices.pick(2), choices.of((2, 1)),
                    choices.of((2, 1)), pool, False)
     return build.add(layer, (x, y), layer.value, Sees.INCLUSIVE, f"attention, {weigh.__name__}, {text}")
@@ -116,17 +116,17 @@ def attention_one_too_far(build: Builder) -> Value:
 
 def queries_that_see_the_pixel(build: Builder) -> Value:
     keys = [v for v in build.values if not v.vector and Sees.NOTHING < v.sees]
-    return _attention(build, strict(build.shape), start_mask, "queries see the pixel", queries=_pixels(build),
+    return _attention(build, strict(build.shape), start_mask, "queries see the pixel", queries=pixels(build),
                       keys=build.choices.of(keys))
 
 
 def a_fully_masked_row(build: Builder) -> Value:
     return _attention(build, strict(build.shape), build.choices.of((filled_only, added_only)), "first row fully masked",
-                      keys=_past(build))
+                      keys=past(build))
 
 
 def a_maximum_of_the_future(build: Builder) -> Value:
-    return _attention(build, strict(build.shape), exp_with_future_maximum, "maximum over all", keys=_past(build))
+    return _attention(build, strict(build.shape), exp_with_future_maximum, "maximum over all", keys=past(build))
 
 
 def blocks_too_early(build: Builder) -> Value:
@@ -168,7 +168,7 @@ class OverTheCanvas(nn.Module):
 
 
 def over_the_canvas(build: Builder) -> Value:
-    x, how = _past(build), build.choices.of(OverTheCanvas.HOW)
+    x, how = past(build), build.choices.of(OverTheCanvas.HOW)
     return build.add(OverTheCanvas(how, x.width, build.shape), (x,), x.width, x.sees, how)
 
 
@@ -192,14 +192,14 @@ class Turned(nn.Module):
 
 
 def turned(build: Builder) -> Value:
-    x, how = _past(build), build.choices.of(Turned.HOW)
+    x, how = past(build), build.choices.of(Turned.HOW)
     return build.add(Turned(how), (x,), x.width, x.sees, how)
 
 
-PLANTS: tuple[Callable[[Builder], Value], ...] = (
+PLANTS: list[Callable[[Builder], Value]] = [  # more of them in files of their own
     the_pixel_itself, a_tap_at_the_pixel, a_tap_after_the_pixel, a_shift_back, attention_to_all,
     attention_to_the_future, attention_to_the_pixel, attention_one_too_far, queries_that_see_the_pixel,
-    a_fully_masked_row, a_maximum_of_the_future, blocks_too_early, over_the_canvas, turned)
+    a_fully_masked_row, a_maximum_of_the_future, blocks_too_early, over_the_canvas, turned]
 
 
 def leaking(choices: Choices) -> Case:
