@@ -19,14 +19,15 @@ from pixelsnail_infer.export.compile import Compiled
 from pixelsnail_infer.export.emission.builder import HALVES, GraphBuilder
 from pixelsnail_infer.export.emission.full import emit_prologue
 from pixelsnail_infer.export.emission.graph import Graph
-from pixelsnail_infer.export.emission.row import emit_row, exported
+from pixelsnail_infer.export.emission.results import row_results
+from pixelsnail_infer.export.emission.row import emit_row
 from pixelsnail_infer.export.emission.score import emit_score
 from pixelsnail_infer.export.emission.step import emit_step
 from pixelsnail_infer.export.emission.wave import ahead_width, emit_ahead, emit_wave
 from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.plans import TEST_PLAN, check_graph_plan
 from pixelsnail_infer.export.writing.formats import DEFAULT_FORMAT, FORMATS, Files, names_of
-from pixelsnail_infer.manifest import Manifest, PrologueSpec, RowResultSpec, StateSpec, WaveSpec
+from pixelsnail_infer.manifest import Manifest, PrologueSpec, RowResultSpec, StateSpec, StridedRowSpec, WaveSpec
 from pixelsnail_infer.plan import DEFAULT_PLAN, INT8_PLAN
 
 WAVES = ("wave", "ahead")
@@ -133,15 +134,16 @@ class Artifacts:
             wave = replace(wave, parameters=sum(weights[part] for part in wave.parts))
         program, prologue = self.compiled.program, self.compiled.prologue
         dtype = manifest.plan.dtype
-        row = exported(program, self.compiled.layout.stacks)
-        result = RowResultSpec(max(1, sum(_count(node.channels) for node in row)),
-                               None if (held := stored_as(row, dtype)) == dtype else held)
+        row, *strided = row_results(program, self.compiled.layout.stacks)
+        result = RowResultSpec(max(1, sum(row.sizes)), None if (held := stored_as(row.nodes, dtype)) == dtype else held)
+        others = tuple(StridedRowSpec(one.name, (one.columns, sum(one.sizes)), stored_as(one.nodes, dtype))
+                       for one in strided)
         specs = tuple(PrologueSpec(prologue.name(n), tuple(prologue.shape(n)), prologue.dtype(n, stored_as([n], dtype)))
                       for n in prologue.crossing)
         parameters = replace(manifest.parameters, per_image=weights.get("prologue", 0), per_row=weights["row"],
                              per_step=weights["step"])
         filled = replace(manifest, states=state_specs(self.compiled.layout, dtype), prologue=specs,
-                         row_result=result, parameters=parameters)
+                         row_result=result, row_results=others or None, parameters=parameters)
         return {one: self.describe(one, files.filled(filled, wave if one in WAVE_FORMATS else None))
                 for one, files in self.files.items()}
 
@@ -183,10 +185,3 @@ class Artifacts:
                     os.replace(destination, source)
             raise
         return [path for path in names if path.exists()]
-
-
-def _count(channels: tuple[int, ...]) -> int:
-    total = 1
-    for size in channels:
-        total *= size
-    return total

@@ -17,13 +17,13 @@ from pixelsnail_infer.errors import ManifestError
 from pixelsnail_infer.messages import shown
 from pixelsnail_infer.parts import PART_KEY, PARTS, SIBLINGS, ArchiveSpec, FileSpec, sibling_path
 from pixelsnail_infer.plan import KNOWN, Plan
-from pixelsnail_infer.tensors import ITEM_BYTES, PrologueSpec, RowResultSpec, StateSpec
+from pixelsnail_infer.tensors import ITEM_BYTES, PrologueSpec, RowResultSpec, StateSpec, StridedRowSpec
 from pixelsnail_infer.wave import WaveSpec
 
 __all__ = [
     "FORMAT_VERSION", "ITEM_BYTES", "METADATA_KEY", "PARTS", "PART_KEY", "ArchiveSpec", "BitsSpec", "CheckpointSpec",
     "ConditionSpec", "DistributionSpec", "FileSpec", "Manifest", "ModelSpec", "NoiseSpec", "ParameterSpec", "PixelSpec",
-    "PrologueSpec", "RowResultSpec", "SIBLINGS", "StateSpec", "WaveSpec", "sibling_path",
+    "PrologueSpec", "RowResultSpec", "SIBLINGS", "StateSpec", "StridedRowSpec", "WaveSpec", "sibling_path",
 ]  # fmt: skip
 
 FORMAT_VERSION = 1
@@ -163,6 +163,7 @@ class Manifest:
     archive: ArchiveSpec | None = None
     bits_per_dim: BitsSpec | None = None
     wave: WaveSpec | None = None
+    row_results: tuple[StridedRowSpec, ...] | None = None
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -188,7 +189,8 @@ class Manifest:
             raise ManifestError(f"There are files beside an archive, which holds all parts; {EXPORT_AGAIN}.")
         if self.prologue and not self.conditions:
             raise ManifestError(f"There are prologue tensors but no conditions to make them of; {EXPORT_AGAIN}.")
-        for kind, items in (("conditions", self.conditions), ("prologue", self.prologue), ("states", self.states)):
+        for kind, items in (("conditions", self.conditions), ("prologue", self.prologue), ("states", self.states),
+                            ("row_results", self.row_results or ())):  # fmt: skip
             if len({item.name for item in items}) != len(items):
                 raise ManifestError(f"{kind} names one entry twice; {EXPORT_AGAIN}.")
 

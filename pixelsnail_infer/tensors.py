@@ -9,7 +9,7 @@ from pixelsnail_infer.checks import EXPORT_AGAIN, among, at_least, prefix, sizes
 from pixelsnail_infer.errors import ManifestError
 from pixelsnail_infer.messages import shown
 
-__all__ = ["ITEM_BYTES", "PrologueSpec", "RowResultSpec", "StateSpec"]
+__all__ = ["ITEM_BYTES", "PrologueSpec", "RowResultSpec", "StateSpec", "StridedRowSpec"]
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8}
 _LARGEST = {"float32": (2 - 2**-23) * 2.0**127, "float16": 65504.0, "bfloat16": (2 - 2**-7) * 2.0**127, "int64": 2**53}
@@ -68,3 +68,18 @@ class RowResultSpec:
         at_least(self.width, 1, "row_result.width")
         if self.dtype is not None:
             among(self.dtype, ("float32",), "row_result.dtype")
+
+
+@dataclass(frozen=True, slots=True)
+class StridedRowSpec:
+    """A row result of values that are not computed in every column, `row_result.<k>`: `shape` is [columns, width],
+    without the batch axis."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        prefix(self.name, "row_result.")
+        among(self.dtype, tuple(ITEM_BYTES), f"{self.name}: dtype")
+        sizes(self.shape, 2, f"{self.name}: shape")

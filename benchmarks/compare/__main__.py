@@ -2,6 +2,7 @@
 
     python benchmarks/compare                                   all of it: about ten minutes on two quiet cores
     python benchmarks/compare --parts ways --model rgb          one part of it, for another network
+    python benchmarks/compare --parts ways --model pixelcnnpp --only public,ours --batches 1,16 --public-batches 1,16
     python benchmarks/compare -o out/bench --batches 1,16 --no-compile
 
 Networks of full size with random weights, exported without proofs (`export-model` has them). Everything is in one
@@ -10,7 +11,7 @@ Times are medians over the turns, and an image is extrapolated from its evenly s
 and bench.png.
 
     ways      the public sampler; our cached step with nothing hoisted to rows; the staged program in eager PyTorch and
-              in torch.compile; ONNX Runtime
+              in torch.compile; ONNX Runtime. And how many parameters are read at each row and step, by stride
     canvas    the stock bottom architecture at 16x16, 32x32 and 64x64
 """
 
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 from models import MADE, PRIOR, Case, case
+from phases import reads
 from tables import picture, tables
 from unhoisted import without_rows
 from ways import Looped, Public, Row, eager, in_turns, onnxruntime
@@ -41,6 +43,7 @@ PUBLIC, PLAIN, EAGER, COMPILED, OURS = (
     "public sampler", "cached step, nothing hoisted", "staged, eager PyTorch", "staged, torch.compile",
     "staged, ONNX Runtime",
 )  # fmt: skip
+ONLY = {"public": PUBLIC, "plain": PLAIN, "eager": EAGER, "compile": COMPILED, "ours": OURS}
 CANVAS = (PRIOR, "--no-attention", "--condition", "codes")
 SIDES = (16, 32, 64)
 ROWS = 4
@@ -52,6 +55,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(PARTS), help="of ways, canvas (default both)")
     parser.add_argument("--model", default="top", choices=sorted(MADE), help="the network of ways (default top)")
     parser.add_argument("--batches", default="1,4,16,64", help="batch sizes of ways (default 1,4,16,64)")
+    parser.add_argument("--public-batches", default="1", help="those of the public sampler, which is slow (default 1)")
+    parser.add_argument("--only", default=",".join(ONLY), help=f"of the ways {', '.join(ONLY)} (default all)")
     parser.add_argument("--sides", default=",".join(map(str, SIDES)), help="sides of canvas (default 16,32,64)")
     parser.add_argument("--canvas-options", default="", help="for make_stock_prior.py, such as '--channel 32'")
     parser.add_argument("--turns", type=int, default=2, help="how often everything is timed (default 2)")
@@ -80,21 +85,26 @@ def main() -> int:
 
 
 def ways(args: argparse.Namespace, lacking: dict[str, str]) -> dict[str, Any]:
-    """Every way at every batch size; the public one and torch.compile at batch 1 alone."""
+    """Every way at every batch size; the public one at those of `--public-batches`, torch.compile at batch 1 alone."""
     network = case(args.model, args.out)
     height, width = network.source.shape
     compiled = timed("staging", network.compiled)
     path = timed("writing", lambda: network.export("onnx", compiled=compiled))
     ours = onnxruntime(path, args.threads)
-    held: dict[str, Any] = {PUBLIC: Public(network), PLAIN: unhoisted(network, args, lacking),
-                            EAGER: eager(compiled, ours.manifest, args.threads), OURS: ours}  # fmt: skip
-    if not args.no_compile:
-        held[COMPILED] = eager(compiled, ours.manifest, args.threads, torch.compile)
-    found: dict[str, Any] = {"model": args.model, "shape": [height, width], "rows_timed": spaced(height), "times": []}
-    for size in map(int, args.batches.split(",")):
+    made: dict[str, Callable[[], Any]] = {
+        PUBLIC: lambda: Public(network), PLAIN: lambda: unhoisted(network, args, lacking),
+        EAGER: lambda: eager(compiled, ours.manifest, args.threads), OURS: lambda: ours,
+        COMPILED: lambda: eager(compiled, ours.manifest, args.threads, torch.compile),
+    }  # fmt: skip
+    wanted = {ONLY[name] for name in args.only.split(",")} - ({COMPILED} if args.no_compile else set())
+    held = {name: make() for name, make in made.items() if name in wanted}
+    sizes = {PUBLIC: numbers(args.public_batches), COMPILED: [1]}
+    found: dict[str, Any] = {"model": args.model, "shape": [height, width], "rows_timed": spaced(height),
+                             "reads": reads(compiled), "times": []}  # fmt: skip
+    for size in numbers(args.batches):
         rows: dict[str, Row] = {}
         for name, way in held.items():
-            if way is not None and (size == 1 or name not in (PUBLIC, COMPILED)):
+            if way is not None and size in sizes.get(name, [size]):
                 ready(rows, name, way, size, lacking)
         found["times"] += images(rows, (height, width), size, args.turns)
     return found
@@ -103,7 +113,7 @@ def ways(args: argparse.Namespace, lacking: dict[str, str]) -> dict[str, Any]:
 def canvas(args: argparse.Namespace, lacking: dict[str, str]) -> dict[str, Any]:
     """The same network at every side: the public way at batch 1, ours at 1 and 16."""
     found: dict[str, Any] = {"model": "stock bottom architecture", "times": []}
-    for side in map(int, args.sides.split(",")):
+    for side in numbers(args.sides):
         options = (*CANVAS, "--shape", str(side), str(side), *args.canvas_options.split())
         network = case(f"bottom-{side}", args.out, options)
         ours = onnxruntime(timed(f"writing {side}x{side}", network.export, "onnx"), args.threads)
@@ -146,8 +156,16 @@ def images(rows: dict[str, Row], shape: tuple[int, int], size: int, turns: int) 
 
 
 def spaced(height: int) -> list[int]:
-    """Evenly spaced rows."""
-    return sorted({int(height * (k + 0.5) / ROWS) for k in range(ROWS)})
+    """Nearly evenly spaced rows around the middle of the canvas, one of each remainder by 4: networks with
+    strides do not compute the same at all of them."""
+    if height < 2 * ROWS:
+        return list(range(height))
+    return sorted({int(height * (k + 0.5) / ROWS) + step for k, step in enumerate((-1, 2, -3, 0))})
+
+
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
 
 
 def timed(what: str, work: Callable[..., Any], *given: Any) -> Any:

@@ -30,13 +30,22 @@ def _ways(told: Mapping[str, Any]) -> Iterator[str]:
     height, width = told["shape"]
     yield f"{told['model']}, {height}x{width}: seconds per image, from {len(told['rows_timed'])} evenly spaced rows"
     sizes = list(dict.fromkeys(one["batch"] for one in told["times"]))
-    yield from _table(("way", *(f"batch {size}" for size in sizes), "times faster, batch 1"))
     found = {(one["way"], one["batch"]): one["seconds_per_image"] for one in told["times"]}
-    slow = found.get((PUBLIC, 1))
+    slow = {size: found[PUBLIC, size] for size in sizes if (PUBLIC, size) in found}
+    yield from _table(("way", *(f"batch {size}" for size in sizes), *(f"times faster, batch {size}" for size in slow)))
     for way in dict.fromkeys(one["way"] for one in told["times"]):
-        own = found.get((way, 1))
         cells = (f"{found[way, size]:.3g}" if (way, size) in found else "" for size in sizes)
-        yield _row((way, *cells, f"{slow / own:.3g}" if slow and own else ""))
+        ratios = (f"{slow[size] / found[way, size]:.3g}" if (way, size) in found else "" for size in slow)
+        yield _row((way, *cells, *ratios))
+    yield from _reads(told["reads"])
+
+
+def _reads(told: Mapping[str, Any]) -> Iterator[str]:
+    rows, steps = told["rows"], told["steps"]
+    yield f"\nParameters read at row i and column j, by their remainders by {len(rows)} and {len(steps[0])}"
+    yield from _table(("i", "row graph", *(f"step, j = {j}" for j in range(len(steps[0])))))
+    for i, (row, step) in enumerate(zip(rows, steps, strict=True)):
+        yield _row((str(i), f"{row:,}", *(f"{count:,}" for count in step)))
 
 
 def _canvas(told: Mapping[str, Any]) -> Iterator[str]:

@@ -21,11 +21,12 @@ from pixelsnail_infer.plan import Plan
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SMALL = ["--shape", "8", "8", "--levels", "16", "--channel", "32", "--res-channel", "32", "--n-block", "1"]
-PRIOR, SNAIL = "make_stock_prior.py", "make_stock_snail.py"
+PRIOR, SNAIL, PIXELCNNPP = "make_stock_prior.py", "make_stock_snail.py", "make_stock_pixelcnnpp.py"
 MADE: dict[str, tuple[str, ...]] = {
     "top": (PRIOR,),
     "bottom": (PRIOR, "--shape", "64", "64", "--no-attention", "--condition", "codes"),
     "rgb": (SNAIL, "--arch", "h12_noup_smallkey"),
+    "pixelcnnpp": (PIXELCNNPP,),
     "small": (PRIOR, *SMALL),
 }
 """By name: the script of examples/ that makes the checkpoint, and its arguments."""

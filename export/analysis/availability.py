@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from pixelsnail_infer.errors import NotCausalError, UnsupportedOpError
 from pixelsnail_infer.export.analysis.canonical import Canonical
-from pixelsnail_infer.export.analysis.support import Support, attention_nodes, support
+from pixelsnail_infer.export.analysis.phases import sees_itself
+from pixelsnail_infer.export.analysis.support import Support, support
+from pixelsnail_infer.export.evaluation.weights import attention_nodes
 from pixelsnail_infer.export.fields import Edge, Node, Offset, reads, topological
 
 __all__ = ["Availability", "availability", "key_products"]
@@ -44,9 +46,11 @@ def availability(network: Canonical) -> Availability:
         latest, step = _latest(node, network, result)
         result.latest[node], steps[node] = latest, step
         if latest is not None and latest > (0, 0):
+            _refuse_unseen(node, order, network)
             _refuse(node, steps, result)
     seen = result.latest[network.output]
     if seen is not None and seen >= (0, 0):
+        _refuse_unseen(network.output, order, network)
         _refuse(network.output, steps, result)
     return result
 
@@ -108,6 +112,16 @@ def _suspicion(node: Node, via: _Step) -> int:
     if node.op in ("linear", "lookup"):
         return 3 if len(node.attrs["taps"]) > 1 else 1
     return 0
+
+
+def _refuse_unseen(node: Node, order: list[Node], network: Canonical) -> None:
+    """Raise where strides alone are the reason, for a value that no prediction sees too early."""
+    if all(one.stride == (1, 1) for one in order if one.pixel):
+        return
+    if not sees_itself(network, order):
+        raise UnsupportedOpError(
+            f"{node.where} sees pixels that are not drawn yet where it is computed, once for every so many rows and "
+            "columns. Although no prediction sees them, it would have to be computed between, which is not understood.")
 
 
 def _refuse(node: Node, steps: dict[Node, _Step], known: Availability) -> None:

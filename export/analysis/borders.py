@@ -29,6 +29,8 @@ def centre_borders(program: Program) -> None:
         program.stage[fill], program.latest[fill] = Stage.CONSTANT, None
         centred = _added(program, _sum("sub", node, [node, fill]), node)
         program.border[centred] = torch.zeros((), dtype=node.dtype)
+        if node not in program.guard and any(reader.op == "merge" for reader, _ in readers[node]):
+            del program.border[node]  # what merges read of it is never outside
         for reader, edge in elsewhere:
             edge.source = centred
             if reader.op == "linear":
@@ -37,7 +39,7 @@ def centre_borders(program: Program) -> None:
                 reader.attrs = {**reader.attrs, "bias": extra if bias is None else bias + extra}
                 continue
             moved = _added(program, Node("shift", reader.inputs, reader.frame, reader.channels, reader.dtype,
-                                         reader.where, None, {}, True, reader.condition), reader)
+                                         reader.where, None, {}, True, reader.condition, reader.stride), reader)
             reader.op, reader.inputs, reader.attrs = "map", [Edge(moved), Edge(fill)], {"fn": "add", "params": {}}
     program.refresh()
 
@@ -49,7 +51,7 @@ def _uniform(border: torch.Tensor) -> bool:
 
 def _sum(fn: str, like: Node, parts: list[Node]) -> Node:
     return Node("map", [Edge(part) for part in parts], like.frame, like.channels, like.dtype, like.where, None,
-                {"fn": fn, "params": {}}, True, like.condition)
+                {"fn": fn, "params": {}}, True, like.condition, like.stride)
 
 
 def _added(program: Program, node: Node, like: Node) -> Node:

@@ -3,6 +3,7 @@
 A value that depends on pixels is moved so that the end of its demanded range is the end of the canvas: it is evaluated
 as late as its readers allow. Afterwards every such value lives on the same `H x W` canvas, every read outside of it
 finds the value's one border constant, and only offsets are left. Taps that never land inside become part of the bias.
+A value of a stride is moved by whole strides, so that the pixels at which it is live are multiples of it.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ from dataclasses import dataclass
 import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
+from pixelsnail_infer.export.analysis.demand import Demand, constant_like, demand, inside, overrun, turns
 from pixelsnail_infer.export.evaluation.whole import full_value
 from pixelsnail_infer.export.evaluation.windows import window
-from pixelsnail_infer.export.fields import TAPPED, Edge, Node, Offset, reads, topological
+from pixelsnail_infer.export.fields import TAPPED, Edge, Node, Offset, phase_of, reads, topological
+from pixelsnail_infer.export.lattice import cell, cells, floored, times
 
 __all__ = ["Canonical", "canonical"]
 
-Box = tuple[int, int, int, int]  # first row, end row, first column, end column
+ELSEWHERE = (*TAPPED, "merge")  # nodes whose edges keep their offsets
 
 
 @dataclass(slots=True)
 class Canonical:
-    """The network on one canvas. `shift[node]` is where a pixel-dependent node's own frame was: it holds, at (i, j),
-    its old value at (i, j) + shift; `border[node]` is what reads outside the canvas find."""
+    """The network on one canvas. `shift[node]` is where a pixel-dependent node's own frame was: it holds, at pixel
+    (i, j), its old value at pixel (i, j) + shift; `border[node]` is what reads outside the canvas find."""
 
     output: Node
     shape: tuple[int, int]
@@ -36,89 +39,14 @@ class Canonical:
 def canonical(output: Node, shape: tuple[int, int]) -> Canonical:
     """Rewrite the normal form below `output` onto the canvas `shape`."""
     order = topological([output])
-    boxes = _demand(order, output)
-    shifts = {node: _shift(node, boxes[node], shape) for node in order if node.pixel and node in boxes}
-    return _Builder(shape, boxes, shifts).build(order, output)
-
-
-def _demand(order: list[Node], output: Node) -> dict[Node, Box]:
-    boxes: dict[Node, Box] = {output: (0, output.frame[0], 0, output.frame[1])}  # type: ignore[index]
-    for node in reversed(order):
-        if node not in boxes and node.frame is not None:
-            continue
-        if node.frame is not None and (node.op in ("input", "key_mix") or node.keys is not None):
-            boxes[node] = (0, node.frame[0], 0, node.frame[1])  # pixels and attention stay at their own position
-        if node.op in ("linear", "lookup") and node.frame is not None:
-            _prune(node, boxes[node])
-        for edge in node.inputs:
-            source = edge.source
-            if source.frame is None:
-                continue
-            everything = (0, source.frame[0], 0, source.frame[1])
-            if edge.keys or not source.pixel or node.frame is None:
-                boxes[source] = everything
-                continue
-            for offset in reads(node, edge):
-                found = _clip(_moved(boxes[node], offset), source.frame)
-                if found is not None:
-                    boxes[source] = _union(boxes[source], found) if source in boxes else found
-    return boxes
-
-
-def _moved(box: Box, offset: Offset) -> Box:
-    return box[0] + offset[0], box[1] + offset[0], box[2] + offset[1], box[3] + offset[1]
-
-
-def _clip(box: Box, frame: tuple[int, int]) -> Box | None:
-    r0, r1, c0, c1 = max(box[0], 0), min(box[1], frame[0]), max(box[2], 0), min(box[3], frame[1])
-    return (r0, r1, c0, c1) if r0 < r1 and c0 < c1 else None
-
-
-def _union(a: Box, b: Box) -> Box:
-    return min(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), max(a[3], b[3])
-
-
-def _prune(node: Node, box: Box) -> None:
-    """Move taps that never land inside their source into the bias."""
-    (edge,) = node.inputs
-    source = edge.source
-    if source.frame is None:
-        return
-    kept = {}
-    bias = node.attrs["bias"]
-    for offset, tap in node.attrs["taps"].items():
-        if _clip(_moved(box, (edge.dy + offset[0], edge.dx + offset[1])), source.frame) is not None:
-            kept[offset] = tap
-            continue
-        border = edge.border if edge.border is not None else torch.zeros((), dtype=source.dtype)
-        extra = tap[int(border)] if node.op == "lookup" else tap @ border.to(tap.dtype).expand(tap.shape[1])
-        if bool((extra != 0).any()):
-            bias = extra if bias is None else bias + extra
-    if not kept:  # nothing but borders: the bias alone
-        value = bias if bias is not None else torch.zeros(node.channels, dtype=node.dtype)
-        node.op, node.attrs = "map", {"fn": "identity", "params": {}}
-        node.inputs = [Edge(_constant(node, value.expand(node.channels)))]
-        return
-    node.attrs = {**node.attrs, "taps": kept, "bias": bias}
-
-
-def _constant(like: Node, value: torch.Tensor) -> Node:
-    """A vector that stands for `like` wherever only its border is seen."""
-    return Node("const", [], None, like.channels, like.dtype, like.where, attrs={"value": value.to(like.dtype)})
-
-
-def _shift(node: Node, box: Box, shape: tuple[int, int]) -> Offset:
-    dy, dx = box[1] - shape[0], box[3] - shape[1]
-    if box[0] < dy or box[2] < dx:
-        raise UnsupportedOpError(
-            f"{node.where} is read at more than {shape[0]}x{shape[1]} positions (rows {box[0]}..{box[1] - 1}, columns "
-            f"{box[2]}..{box[3] - 1}): it would have to be computed before the first pixel, which is not understood.")
-    return dy, dx
+    return _Builder(shape, demand(order, output, shape), order).build(order, output)
 
 
 class _Builder:
-    def __init__(self, shape: tuple[int, int], boxes: dict[Node, Box], shifts: dict[Node, Offset]) -> None:
-        self.shape, self.boxes, self.shifts = shape, boxes, shifts
+    def __init__(self, shape: tuple[int, int], asked: Demand, order: list[Node]) -> None:
+        self.shape, self.boxes = shape, asked.boxes
+        self.shifts = {node: asked.shift(node) for node in order if node.pixel and node in asked.boxes}
+        self.asked = asked
         self.new: dict[Node, Node] = {}
         self.copies: dict[tuple[Node, bytes], Node] = {}
         self.tables: dict[tuple[Node, Offset], Node] = {}
@@ -131,9 +59,11 @@ class _Builder:
             if not node.pixel:
                 self.new[node] = self._fixed(node)
                 continue
-            clone = Node(node.op, [], self.shape, node.channels, node.dtype, node.where, node.keys, node.attrs,
-                         True, node.condition)
+            clone = Node(node.op, [], cells(self.shape, node.stride), node.channels, node.dtype, node.where, node.keys,
+                         node.attrs, True, node.condition, node.stride)
             clone.inputs = [self._edge(node, edge) for edge in node.inputs]
+            if node.op == "merge":
+                self._turn(clone, self.shifts[node])
             self.new[node] = self._folded(clone) if node is not output else clone
             self.result.shift[self.new[node]] = self.shifts[node]
         self.result.output = self.new[output]
@@ -155,9 +85,19 @@ class _Builder:
         node.pixel, node.condition = False, any(edge.source.condition for edge in node.inputs)
         if not node.condition:
             return _value(node)
-        if not node.keys and all(edge.source.frame is None for edge in node.inputs):
+        if not node.keys and node.op != "merge" and all(edge.source.frame is None for edge in node.inputs):
             node.frame = None
         return node
+
+    @staticmethod
+    def _turn(node: Node, shift: Offset) -> None:
+        """The inputs of a merge in the order of its phases on the canvas, each read at whole strides of its source."""
+        (dy, dx), (fy, fx) = cell(shift, node.stride), node.attrs["factors"]
+        node.inputs = [node.inputs[(a + dy) % fy * fx + (b + dx) % fx] for a in range(fy) for b in range(fx)]
+        for edge in node.inputs:
+            if edge.source.frame is not None:
+                row, column = times(phase_of(node, edge), node.stride)
+                edge.dy, edge.dx = floored((row + edge.dy, column + edge.dx), edge.source.stride)
 
     def _edge(self, node: Node, edge: Edge) -> Edge:
         source, own = edge.source, self.shifts[node]
@@ -169,37 +109,43 @@ class _Builder:
             return Edge(source)
         if not source.pixel:
             offset = (edge.dy + own[0], edge.dx + own[1])
-            if source.op == "const" and node.op not in TAPPED:
+            if source.op == "const" and node.op not in ELSEWHERE:
                 return Edge(self._table(source, offset, edge.border))
             return Edge(source, *offset, edge.border)
-        if all(_clip(_moved(self.boxes[node], offset), source.frame) is None for offset in reads(node, edge)):
+        if all(inside(node, edge, offset, self.boxes[node]) is None for offset in reads(node, edge)):
             border = edge.border if edge.border is not None else torch.zeros((), dtype=source.dtype)
-            return Edge(_constant(source, border.expand(source.channels)))
+            return Edge(constant_like(source, border.expand(source.channels)))
         other = self.shifts[source]
         if not self.new[source].pixel:
             known = self._begun(source, edge.border if self._outside(node, edge) else None, node.op)
             return self._edge(node, Edge(known, edge.dy - other[0], edge.dx - other[1], edge.border))
         target = self._bordered(source, edge) if self._outside(node, edge) else self.new[source]
+        if overrun(node, edge, self.asked):
+            raise UnsupportedOpError(f"{node.where} reads {source.where} behind its last row or column, which a reader "
+                                     "with a stride needs before its block ends; that is not understood.")
         return Edge(target, edge.dy + own[0] - other[0], edge.dx + own[1] - other[1])
 
     def _begun(self, source: Node, border: torch.Tensor | None, reader: str) -> Node:
         """What `source`, which sees no pixels any more, has become, with the border where its frame has not begun; a
         vector laid out over positions where its reader has offsets."""
-        node, (dy, dx) = self.new[source], self.shifts[source]
+        node, (dy, dx) = self.new[source], cell(self.shifts[source], source.stride)
+        frame = cells(self.shape, source.stride)
         laid_out = node.frame is None and (border is not None or reader in (*TAPPED, "key_dot"))
         if not laid_out and ((dy >= 0 and dx >= 0) or border is None):
             return node
         ones = [1] * len(node.channels)
         fill = torch.zeros(node.channels, dtype=node.dtype) if border is None else \
             border.to(node.dtype).expand(node.channels)
-        begun = torch.zeros(*self.shape, *ones, dtype=torch.bool)
+        begun = torch.zeros(*frame, *ones, dtype=torch.bool)
         begun[max(-dy, 0):, max(-dx, 0):] = True
         if node.op == "const":
             value = torch.where(begun, node.attrs["value"], fill)
-            return Node("const", [], self.shape, node.channels, node.dtype, node.where, None, {"value": value})
-        mask = Node("const", [], self.shape, tuple(ones), torch.bool, node.where, None, {"value": begun})
-        return Node("map", [Edge(mask), Edge(node), Edge(_constant(node, fill))], self.shape, node.channels, node.dtype,
-                    node.where, None, {"fn": "where", "params": {}}, False, True)
+            return Node("const", [], frame, node.channels, node.dtype, node.where, None, {"value": value},
+                        stride=source.stride)
+        mask = Node("const", [], frame, tuple(ones), torch.bool, node.where, None, {"value": begun},
+                    stride=source.stride)
+        return Node("map", [Edge(mask), Edge(node), Edge(constant_like(node, fill))], frame, node.channels, node.dtype,
+                    node.where, None, {"fn": "where", "params": {}}, False, True, source.stride)
 
     def _keys(self, node: Node, edge: Edge) -> Edge:
         source, new = edge.source, self.new[edge.source]
@@ -215,21 +161,21 @@ class _Builder:
 
     def _table(self, source: Node, offset: Offset, border: torch.Tensor | None) -> Node:
         """A positional constant as the canvas sees it from `offset`."""
-        if offset == (0, 0) and source.frame == self.shape:
+        frame = cells(self.shape, source.stride)
+        if offset == (0, 0) and source.frame == frame:
             return source
         key = (source, offset)
         if key not in self.tables:
-            value = window(source.attrs["value"][None], offset, self.shape, border)[0]
-            self.tables[key] = Node("const", [], self.shape, source.channels, source.dtype, source.where, source.keys,
-                                    {"value": value})
+            value = window(source.attrs["value"][None], cell(offset, source.stride), frame, border)[0]
+            self.tables[key] = Node("const", [], frame, source.channels, source.dtype, source.where, source.keys,
+                                    {"value": value}, stride=source.stride)
         return self.tables[key]
 
     def _outside(self, node: Node, edge: Edge) -> bool:
         if edge.border is None:
             return False
-        frame, box = edge.source.frame, self.boxes[node]
-        return any(_clip(_moved(box, offset), frame) != _moved(box, offset)  # type: ignore[arg-type]
-                   for offset in reads(node, edge))
+        box = self.boxes[node]
+        return any(inside(node, edge, offset, box) != turns(node, edge, box) for offset in reads(node, edge))
 
     def _bordered(self, source: Node, edge: Edge) -> Node:
         """The source, or a copy of it where another reader finds another border."""
@@ -239,8 +185,8 @@ class _Builder:
         if known is not None and not _equal(known, border, source.channels):
             key = (source, str(border.tolist()).encode())
             if key not in self.copies:
-                copy = Node("map", [Edge(node)], self.shape, node.channels, node.dtype, node.where, None,
-                            {"fn": "identity"}, True, node.condition)
+                copy = Node("map", [Edge(node)], node.frame, node.channels, node.dtype, node.where, None,
+                            {"fn": "identity"}, True, node.condition, node.stride)
                 self.copies[key] = copy
                 self.result.shift[copy] = self.shifts[source]
             node = self.copies[key]
@@ -254,7 +200,8 @@ class _Builder:
 def _value(node: Node) -> Node:
     """A node of constants as the constant that it is."""
     value = full_value(node, {e.source: full_value(e.source, {}, {}) for e in node.inputs}, {})[0]
-    return Node("const", [], node.frame, node.channels, node.dtype, node.where, node.keys, {"value": value})
+    return Node("const", [], node.frame, node.channels, node.dtype, node.where, node.keys, {"value": value},
+                stride=node.stride)
 
 
 def _equal(a: torch.Tensor, b: torch.Tensor, channels: tuple[int, ...]) -> bool:

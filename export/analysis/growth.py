@@ -10,8 +10,9 @@ import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.analysis.stages import Program
-from pixelsnail_infer.export.analysis.support import FILL, Block, Entries, attention_nodes, blocks
-from pixelsnail_infer.export.fields import Edge, Node
+from pixelsnail_infer.export.analysis.support import blocks
+from pixelsnail_infer.export.evaluation.weights import FILL, Block, Entries, attention_nodes
+from pixelsnail_infer.export.fields import Edge, Node, own_share
 
 __all__ = ["growing"]
 
@@ -26,7 +27,7 @@ def growing(program: Program) -> dict[Node, Edge]:
             if edge.keys and edge.source.pixel:
                 found[node] = edge
                 groups.join(node, edge.source)
-            elif edge.source.keys and edge.source.op != "const":
+            elif edge.source.keys and edge.source.op != "const" and _is_own(node, edge):
                 groups.join(node, edge.source)
     whole = {groups.of(node) for node in groups.known
              if not _is_plain(node, program) or (node.op == "key_mix" and not _is_same(node, scores, program))}
@@ -52,7 +53,8 @@ class _Groups:
 
 def _is_plain(node: Node, program: Program) -> bool:
     """Whether all keys that the node has or reads are the canvas's own positions, one each."""
-    keys = [source.keys for source in (node, *(edge.source for edge in node.inputs)) if source.keys]
+    own = [edge.source for edge in node.inputs if _is_own(node, edge)]
+    keys = [source.keys for source in (node, *own) if source.keys]
     positions = program.shape[0] * program.shape[1]
     tables = [edge.source for edge in node.inputs if edge.source.op == "const" and (edge.source.keys or edge.keys)]
     sizes = [t.attrs["value"].shape[-1] if t.keys else t.attrs["value"].flatten(0, 1).shape[0] for t in tables]
@@ -80,8 +82,14 @@ def _is_same(mix: Node, scores: set[Node], program: Program) -> bool:
     return True
 
 
+def _is_own(node: Node, edge: Edge) -> bool:
+    """Whether the edge reads numbers over the keys that the node has, and not what shares a softmax with them."""
+    return node.op != "key_softmax" or edge is node.inputs[own_share(node)]
+
+
 def _over_keys(x: Entries, later: torch.Tensor) -> torch.Tensor:
-    """`later [q, keys]` as the entries lie, `[q, *channels, keys]`."""
+    """`later [q, keys]` as the entries lie, `[q, *channels, keys]`; keys in front of the canvas's are not later."""
+    later = torch.nn.functional.pad(later, (max(x.live.shape[-1] - later.shape[1], 0), 0))
     return later.view(later.shape[0], *(1,) * (x.live.ndim - 2), later.shape[1])
 
 

@@ -1,8 +1,9 @@
 """Where kept values lie in memory: packed line canvases, and one cache per attended value.
 
 A canvas is a ring of rows with margins that hold the border: cell (row r, column c) of member n is
-`state[b, n, (r mod rows) * stride + left + c]`. Values of one width, border and writer share a canvas, so that one
-scatter ends the graph that writes them.
+`state[b, n, (r mod rows) * stride + left + c]`. Cells are pixels, or for values of a stride the pixels at which those
+are computed: rows, columns and margins count cells. Values of one width, border, writer and stride share a canvas, so
+that one scatter ends the graph that writes them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
+from pixelsnail_infer.export.analysis.depths import together
 from pixelsnail_infer.export.analysis.growth import growing
 from pixelsnail_infer.export.analysis.stack import Stacks, find_stacks
 from pixelsnail_infer.export.analysis.stages import Program, Stage
 from pixelsnail_infer.export.analysis.states import Kept
-from pixelsnail_infer.export.fields import Edge, Node
+from pixelsnail_infer.export.fields import Edge, Node, Offset
 
 __all__ = ["Cache", "Canvas", "Layout", "lay_out"]
 
@@ -35,9 +37,12 @@ class Canvas:
     channels: int
     border: float
     writer: str
+    every: Offset = (1, 1)
+    """The stride of its values: a cell for so many rows and columns."""
 
     @property
     def stride(self) -> int:
+        """Cells from one row to the next."""
         return self.left + self.width + self.right
 
     @property
@@ -97,22 +102,25 @@ class Layout:
 
 def lay_out(program: Program, kept: dict[Node, Kept], stacks: Stacks | None = None) -> Layout:
     """Assign every kept value its place; `stacks` are those of the step unless others are given."""
-    groups: dict[tuple[int, float, str], list[Node]] = {}
+    groups: dict[tuple[int, float, str, Offset], list[Node]] = {}
     for node, entry in kept.items():
         if entry.canvas:
             writer = "row" if program.stage[node] <= Stage.ROW else "step"
-            key = (math.prod(node.channels), _border(program, node), writer)
+            key = (math.prod(node.channels), _border(program, node), writer, node.stride)
             groups.setdefault(key, []).append(node)
     layout = Layout([], [], {}, {}, find_stacks(program) if stacks is None else stacks, growing(program))
     grown = {edge.source for node in layout.growing for edge in node.inputs if edge.keys}
+    apart = together(program, (Stage.BEFORE, Stage.AFTER))
     for members in groups.values():
         _gather_stacks(members, layout.stacks)
-    for (channels, border, writer), members in groups.items():
+        if all(member in apart for member in members):  # those that are computed together side by side
+            members.sort(key=apart.__getitem__)
+    for (channels, border, writer, every), members in groups.items():
         entries = [kept[m] for m in members]
         rows = max(1, max(e.rows for e in entries)) + (writer == "row")
         role = "pixels" if members == [program.pixel] else "row" if writer == "row" else "canvas"
         canvas = Canvas(f"state.{role}.{len(layout.canvases)}", tuple(members), rows, max(e.left for e in entries),
-                        max(e.right for e in entries), program.shape[1], channels, border, writer)
+                        max(e.right for e in entries), program.shape[1] // every[1], channels, border, writer, every)
         layout.canvases.append(canvas)
         layout.place.update({m: (canvas, k) for k, m in enumerate(members)})
     for node, entry in kept.items():

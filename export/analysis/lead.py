@@ -32,8 +32,15 @@ def move_leads(program: Program) -> int:
 
 
 def leads_of(program: Program) -> dict[Node, int]:
-    """The lead of every value that depends on pixels: the least at which all that reads it in its row looks back."""
+    """The lead of every value that depends on pixels: the least at which all that reads it in its row looks back.
+
+    Raises `UnsupportedOpError` for attention to pixels and for values of a stride."""
     leads = {node: 0 for node in program.order if node.pixel}
+    for node in leads:
+        if node.stride != (1, 1):
+            raise UnsupportedOpError(f"the network has no wavefront: {node.where} is computed every {node.stride[0]} "
+                                     f"rows and {node.stride[1]} columns only, which the lanes of a wave reach at "
+                                     "different times.")
     for node in reversed(program.order):
         for edge in node.inputs if node.pixel else ():
             if not edge.source.pixel:

@@ -37,7 +37,7 @@ def _join_sums(program: Program) -> None:
             continue
         sizes = sum(one.channels[0] for one in sources)
         both = Node("cat", [Edge(one) for one in sources], node.frame, (sizes,), sources[0].dtype, node.where, None,
-                    {"axis": 0}, True, any(one.condition for one in sources))
+                    {"axis": 0}, True, any(one.condition for one in sources), node.stride)
         _register(program, both, sources, stage)
         tap = torch.cat([one.attrs["taps"][HERE] for one in (first, second)], 1)
         biases = [one.attrs["bias"] for one in (first, second) if one.attrs["bias"] is not None]
@@ -61,7 +61,7 @@ def _join_readers(program: Program) -> None:
         bias = None if all(node.attrs["bias"] is None for node in nodes) else torch.cat(biases)
         first = nodes[0]
         joined = Node("linear", [Edge(source)], first.frame, (size,), first.dtype, first.where, None,
-                      {"taps": {HERE: torch.cat(taps)}, "bias": bias}, True, source.condition)
+                      {"taps": {HERE: torch.cat(taps)}, "bias": bias}, True, source.condition, first.stride)
         _register(program, joined, [source], stage)
         start = 0
         for node in nodes:
@@ -75,7 +75,7 @@ def _plain(program: Program, node: Node) -> bool:
     if node.op != "linear" or program.stage[node] < Stage.BEFORE or node in program.guard or len(node.channels) != 1:
         return False
     source = node.inputs[0].source
-    own = list(node.attrs["taps"]) == [HERE] and len(source.channels) == 1 and source.frame == node.frame
+    own = list(node.attrs["taps"]) == [HERE] and len(source.channels) == 1 and source.stride == node.stride
     return own and source.pixel and program.stage[source] >= Stage.BEFORE and node.frame is not None
 
 

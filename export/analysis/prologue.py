@@ -69,7 +69,7 @@ def _bytes(node: Node) -> int:
 
 def _local(program: Program, node: Node) -> bool:
     """Whether the row graph can compute a node of the prologue from its inputs, row by row."""
-    if node.op not in LOCAL or node.frame != program.shape or node.keys:
+    if node.op not in LOCAL or node.frame != program.shape or node.keys or node.stride != (1, 1):
         return False
     if node.op == "upsample":
         return True

@@ -22,11 +22,17 @@ PER_WEIGHT = 12  # and for each transformed weight, which a batch of 1 reads fro
 
 @dataclass(frozen=True, slots=True)
 class RowProduct:
-    """Taps of a linear node that the row graph applies at once: all of its own row, or all of rows above."""
+    """Taps of a linear node that the row graph applies at once: all of its own row, or all of rows above. `width`: the
+    columns of the node, which are cells of its stride."""
 
     node: Node
     offsets: tuple[Offset, ...]
     width: int
+
+    @property
+    def every(self) -> int:
+        """Pixels from one column to the next."""
+        return self.node.stride[1]
 
     @property
     def rows(self) -> list[int]:
@@ -36,7 +42,7 @@ class RowProduct:
     @property
     def first(self) -> int:
         """The leftmost column that it reads, relative to its own."""
-        return min(dx for _, dx in self.offsets)
+        return min(dx for _, dx in self.offsets) // self.every
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -68,7 +74,8 @@ class RowProduct:
     def weights(self, form: Winograd) -> torch.Tensor:
         """The transformed taps, float64 `[points, rows * in, out]`."""
         taps, none = self.node.attrs["taps"], torch.zeros_like(self.node.attrs["taps"][self.offsets[0]])
-        lines = [[taps.get((dy, self.first + k), none).double().T for dy in self.rows] for k in range(form.taps)]
+        columns = [(self.first + k) * self.every for k in range(form.taps)]
+        lines = [[taps.get((dy, dx), none).double().T for dy in self.rows] for dx in columns]
         dense = torch.stack([torch.cat(line) for line in lines])  # [taps, rows * in, out]
         return torch.einsum("pt,tio->pio", form.of_weights, dense)
 
@@ -76,7 +83,9 @@ class RowProduct:
         node, source = self.node, self.node.inputs[0].source
         if not source.pixel or len(source.channels) != 1 or not source.dtype.is_floating_point:
             return None
-        return winograd(max(dx for _, dx in self.offsets) - self.first + 1, self.width) if node.op == "linear" else None
+        if node.op != "linear" or node.stride != source.stride:  # of a finer source columns are left out
+            return None
+        return winograd(max(dx for _, dx in self.offsets) // self.every - self.first + 1, self.width)
 
     def _pays(self, form: Winograd) -> bool:
         saved, (taken, given) = self.multiplications - self.multiplications_in(form), self.transformed(form)
@@ -93,7 +102,7 @@ def tap_groups(node: Node) -> list[list[Offset]]:
 
 def row_products(program: Program) -> list[RowProduct]:
     """All of the row graph that multiply what depends on pixels."""
-    return [RowProduct(node, tuple(group), program.shape[1]) for node in program.of(Stage.ROW)
+    return [RowProduct(node, tuple(group), program.shape[1] // node.stride[1]) for node in program.of(Stage.ROW)
             if node.op == "linear" and node.frame is not None and node.inputs[0].source.pixel
             for group in tap_groups(node)]
 

@@ -146,8 +146,8 @@ def _share_equal(output: Node) -> None:
     for node in topological([output]):
         for edge in node.inputs:
             edge.source = instead.get(edge.source, edge.source)
-        key = (node.op, node.frame, node.channels, node.keys, node.dtype, *((e.source, e.dy, e.dx, e.keys, e.pool)
-                                                                           for e in node.inputs))
+        key = (node.op, node.frame, node.stride, node.channels, node.keys, node.dtype,
+               *((e.source, e.dy, e.dx, e.keys, e.pool) for e in node.inputs))
         for other in known.setdefault(key, []):
             if node.op != "input" and _same_attributes(node, other) and all(
                     _same_value(a.border, b.border) for a, b in zip(node.inputs, other.inputs, strict=True)):

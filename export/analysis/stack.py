@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pixelsnail_infer.export.analysis.depths import Together, together
 from pixelsnail_infer.export.analysis.stages import Program, Stage
 from pixelsnail_infer.export.fields import Node, reads
 
@@ -36,14 +37,15 @@ def find_stacks(program: Program, biased: bool = False) -> Stacks:
     """Group the step's nodes: first products that read only the past, `biased` ones too if so asked, then what is done
     to all of them."""
     result = Stacks()
-    before = program.of(Stage.BEFORE)
-    for members in _groups((_seed_key(program, n, biased), n) for n in before):
+    before, apart = program.of(Stage.BEFORE), together(program, (Stage.BEFORE,))
+    for members in _groups((_seed_key(program, n, biased, apart.get(n)), n) for n in before):
         _register(result, Stack(members))
     claimed: set[Node] = set()
     grown = True
     while grown:
         grown = False
-        for members in _groups((_map_key(program, result, claimed, n), n) for n in before if n not in result.of):
+        for members in _groups((_map_key(program, result, claimed, n, apart), n)
+                               for n in before if n not in result.of):
             stack = _grown(program, result, members)
             if stack is not None:
                 _register(result, stack)
@@ -66,7 +68,7 @@ def _groups(keyed: Iterable[tuple[object, Node]]) -> list[list[Node]]:
     return [members for members in found.values() if len(members) > 1]
 
 
-def _seed_key(program: Program, node: Node, biased: bool) -> object:
+def _seed_key(program: Program, node: Node, biased: bool, apart: Together | None) -> object:
     """What products have in common that may be stacked."""
     if node.op != "linear" or node.frame is None or node in program.guard:
         return None
@@ -76,10 +78,10 @@ def _seed_key(program: Program, node: Node, biased: bool) -> object:
     offsets = tuple(reads(node, node.inputs[0]))
     if not source.pixel or any(o == (0, 0) for o in offsets) or len(node.channels) != 1 or len(source.channels) != 1:
         return None
-    return offsets, source.channels, node.channels
+    return offsets, source.channels, node.channels, source.stride, node.stride, apart
 
 
-def _map_key(program: Program, result: Stacks, claimed: set[Node], node: Node) -> object:
+def _map_key(program: Program, result: Stacks, claimed: set[Node], node: Node, apart: dict[Node, Together]) -> object:
     """What elementwise nodes and slices have in common whose operands are stacked."""
     if node.op not in ("map", "slice") or node in program.guard or node.keys or not node.dtype.is_floating_point:
         return None
@@ -95,7 +97,8 @@ def _map_key(program: Program, result: Stacks, claimed: set[Node], node: Node) -
         else:
             return None
     attrs = {k: v for k, v in node.attrs.items() if k != "params"}
-    key = (node.op, repr(sorted(attrs.items())), repr(sorted(node.attrs.get("params", {}).items())), node.channels)
+    key = (node.op, repr(sorted(attrs.items())), repr(sorted(node.attrs.get("params", {}).items())), node.channels,
+           node.stride, apart.get(node))
     return (*key, *operands) if any(isinstance(o, int) for o in operands) else None
 
 

@@ -18,6 +18,7 @@ from pixelsnail_infer.export.analysis.canonical import Canonical
 from pixelsnail_infer.export.analysis.support import Support
 from pixelsnail_infer.export.evaluation.windows import window
 from pixelsnail_infer.export.fields import TAPPED, Edge, Node, Offset, reads, topological
+from pixelsnail_infer.export.lattice import cell
 
 __all__ = ["TAPPED", "Program", "Stage", "stage_program"]
 
@@ -98,22 +99,28 @@ def _stage(node: Node, latest: Offset | None) -> Stage:
 
 def _place_shifts(program: Program, node: Node) -> None:
     """Shifted and cropped reads as nodes of their own."""
-    if node.op in (*TAPPED, "upsample", "pool"):
+    if node.op in (*TAPPED, "upsample", "pool", "tokens"):
         return
+    moved: dict[tuple[Node, Offset], Node] = {}
     for edge in node.inputs:
-        source = edge.source
-        if edge.keys or source.frame is None or (not edge.dy and not edge.dx and source.frame == node.frame):
+        source = edge.source  # a merge reads it on its own lattice, and holds it
+        frame, stride = (source.frame, source.stride) if node.op == "merge" else (node.frame, node.stride)
+        if edge.keys or source.frame is None or (not edge.dy and not edge.dx and source.frame == frame):
             continue
         if source.op == "const":
-            value = window(source.attrs["value"][None], (edge.dy, edge.dx), node.frame or (1, 1), edge.border)[0]
-            table = Node("const", [], node.frame, source.channels, source.dtype, source.where, source.keys,
-                         {"value": value})
+            offset = cell((edge.dy, edge.dx), source.stride)
+            value = window(source.attrs["value"][None], offset, frame or (1, 1), edge.border)[0]
+            table = Node("const", [], frame, source.channels, source.dtype, source.where, source.keys,
+                         {"value": value}, stride=stride)
             edge.source, edge.dy, edge.dx, edge.border = program.add(table, None), 0, 0, None
             continue
-        shift = Node("shift", [Edge(source, edge.dy, edge.dx, edge.border)], node.frame, source.channels,
-                     source.dtype, source.where, source.keys, {}, node.pixel, source.condition)
-        own = program.latest[source]
-        program.add(shift, None if own is None else (own[0] + edge.dy, own[1] + edge.dx))
+        shift = moved.get((source, (edge.dy, edge.dx))) if node.op == "merge" else None
+        if shift is None:
+            shift = Node("shift", [Edge(source, edge.dy, edge.dx, edge.border)], frame, source.channels,
+                         source.dtype, source.where, source.keys, {}, node.pixel, source.condition, stride)
+            own = program.latest[source]
+            program.add(shift, None if own is None else (own[0] + edge.dy, own[1] + edge.dx))
+            moved[source, (edge.dy, edge.dx)] = shift
         edge.source, edge.dy, edge.dx, edge.border = shift, 0, 0, None
 
 
@@ -134,9 +141,9 @@ def _split(program: Program, node: Node) -> None:
     if not early or not late:
         return
     row = Node(node.op, [Edge(edge.source)], node.frame, node.channels, node.dtype, node.where, None,
-               {"taps": early, "bias": node.attrs["bias"]}, True, node.condition)
+               {"taps": early, "bias": node.attrs["bias"]}, True, node.condition, node.stride)
     step = Node(node.op, [Edge(edge.source)], node.frame, node.channels, node.dtype, node.where, None,
-                {"taps": late, "bias": None}, True, node.condition)
+                {"taps": late, "bias": None}, True, node.condition, node.stride)
     own = program.latest[edge.source]
     assert own is not None
     for part, taps in ((row, early), (step, late)):

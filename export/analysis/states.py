@@ -11,17 +11,20 @@ from dataclasses import dataclass
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.analysis.availability import key_products
 from pixelsnail_infer.export.analysis.stages import TAPPED, Program, Stage
-from pixelsnail_infer.export.fields import Node, Offset, reads
+from pixelsnail_infer.export.fields import Edge, Node, Offset, is_held, phase_of, reads
+from pixelsnail_infer.export.lattice import cell
 
 __all__ = ["Kept", "kept_values"]
 
 
 @dataclass(slots=True)
 class Kept:
-    """Why a value is kept. `rows`: how many rows above are read; `left`, `right`: columns read beyond the position.
+    """Why a value is kept. `rows`: how many rows above are read; `left`, `right`: columns read beyond the position; all
+    three in cells of the value's own stride, counted from the cell that the reader's pixel is in.
 
     `row_reads` and `step_reads` say which graph reads the canvas; `cache` that attention reads all positions, and
     `inclusive` that it reads what its own graph writes in the same run; `pool` gives the blocks of a pooled cache.
+    `held`: merges read it at pixels where it is not live: at its own cell, rows and columns 0 away.
     """
 
     rows: int = 0
@@ -32,6 +35,7 @@ class Kept:
     cache: str = ""
     pool: Offset | None = None
     inclusive: bool = False
+    held: bool = False
 
     @property
     def canvas(self) -> bool:
@@ -54,6 +58,8 @@ def kept_values(program: Program) -> dict[Node, Kept]:
                 entry.cache, entry.pool = entry.cache or role, edge.pool
             elif node.op in TAPPED:
                 _canvas(program, kept, node, source, reads(node, edge))
+            elif node.op == "merge":
+                _hold(program, kept, node, edge)
     for mix, support in program.support.items():
         in_row = program.stage[mix] <= Stage.ROW
         if _own(support.values, in_row) and mix.inputs[1].source in kept:
@@ -71,12 +77,27 @@ def _canvas(program: Program, kept: dict[Node, Kept], node: Node, source: Node, 
         if (dy, dx) in direct:
             continue
         entry = kept.setdefault(source, Kept())
+        dy, dx = cell((dy, dx), source.stride)
         entry.rows = max(entry.rows, -dy)
         entry.left, entry.right = max(entry.left, -dx), max(entry.right, dx)
         if in_row:
             entry.row_reads = True
         else:
             entry.step_reads = True
+
+
+def _hold(program: Program, kept: dict[Node, Kept], node: Node, edge: Edge) -> None:
+    """A merge's source is kept for the pixels at which it is not live. A source of the row stage is known for the whole
+    row where its row is live; where it is not, the row graph reads it, whoever needs it."""
+    in_row = min(program.stage[node], program.stage[edge.source]) <= Stage.ROW
+    if not is_held(node, edge) or (program.stage[edge.source] <= Stage.ROW and not phase_of(node, edge)[0]):
+        return
+    entry = kept.setdefault(edge.source, Kept())
+    entry.held = True
+    if in_row:
+        entry.row_reads = True
+    else:
+        entry.step_reads = True
 
 
 def _own(lag: Offset | None, in_row: bool) -> bool:

@@ -52,7 +52,7 @@ def _add(program: Program, like: Node, parts: list[Node], row: bool) -> Node:
     total = parts[0]
     for part in parts[1:]:
         node = Node("map", [Edge(total), Edge(part)], like.frame, like.channels, like.dtype, like.where, None,
-                    {"fn": "add", "params": {}}, True, like.condition)
+                    {"fn": "add", "params": {}}, True, like.condition, like.stride)
         seen = [program.latest[n] for n in (total, part) if program.latest[n] is not None]
         program.latest[node] = max(seen) if seen else None  # type: ignore[type-var]
         program.stage[node] = Stage.ROW if row else max(program.stage[total], program.stage[part])

@@ -15,8 +15,8 @@ from pixelsnail_infer.export.fields import Node, consumers
 
 __all__ = ["is_exact", "wide_values"]
 
-PASSING = ("map", "cat", "slice", "reshape", "permute")
-MOVING = (*PASSING, "shift", "upsample", "spread", "pool")
+PASSING = ("map", "cat", "slice", "reshape", "permute", "merge")
+MOVING = (*PASSING, "shift", "upsample", "spread", "pool", "tokens")
 PRODUCTS = ("linear", "lookup")
 SUMS = ("softmax", "log_softmax", "key_softmax", "key_reduce")
 

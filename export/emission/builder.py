@@ -7,34 +7,34 @@ of different kinds become "wide", and numbers become constants of the kind that 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from pixelsnail_infer.errors import ModelError
 from pixelsnail_infer.export.emission import vocabulary as v
-from pixelsnail_infer.export.emission.graph import Graph, Input, Kind, Operation, Output, Step, Value, needed
-from pixelsnail_infer.export.emission.kinds import FLOATS, HALVES, kind_held, kind_of
+from pixelsnail_infer.export.emission.constants import MOST, grid_constant, made_constant
+from pixelsnail_infer.export.emission.graph import Graph, Input, Kind, Operation, Output, Region, Step, Value, needed
+from pixelsnail_infer.export.emission.kinds import FLOATS, HALVES, kind_of
+from pixelsnail_infer.export.emission.regions import check_regions
 from pixelsnail_infer.export.fields import Node
 
-__all__ = ["FLOATS", "HALVES", "GraphBuilder", "Operand", "kind_of"]
+__all__ = ["FLOATS", "HALVES", "MOST", "GraphBuilder", "Operand", "kind_of"]
 
 Numbers = torch.Tensor | Sequence[Any] | float | int
 Operand = Value | Numbers
 """A value, or numbers that become a constant."""
 COMPARISONS = ("eq", "lt", "le", "gt", "ge")
-MOST = 63  # of a weight: two products with activations then fit into the 16 bits in which processors add them
+CONSTANTS = (v.Constant, v.GridConstant)
 WIDE = ("exp", "log", "sqrt", "reciprocal", "softplus", "pow")  # as PyTorch's autocast has it
 
 
 class GraphBuilder:
     """Collects one graph. A method for each operation of the vocabulary, which says what it computes.
 
-    `module` is the path of the module that the next operations come from. Not to be shared by threads.
+    `module` is the path of the module that the next operations come from, `region` what they are done in (None:
+    always); constants are in none. Not to be shared by threads.
     """
 
     def __init__(self, name: str, precision: str = "float32", scales: Mapping[Node, float] | None = None) -> None:
@@ -43,18 +43,30 @@ class GraphBuilder:
         self.half = precision in HALVES
         self.wide: Kind = "wide" if self.half else "float"  # what is never half
         self.module = ""
+        self.region: Region | None = None
         self._inputs: dict[str, Input] = {}
         self._outputs: list[Output] = []
         self._steps: list[Step] = []
-        self._known: dict[Operation, tuple[Value, ...]] = {}
+        self._known: dict[tuple[Region | None, Operation], tuple[Value, ...]] = {}
         self._made: dict[Value, Operation] = {}
         self._weights: dict[str, int] = {}
 
     def graph(self) -> Graph:
         """What was collected."""
-        steps = needed(self._steps, [output.value for output in self._outputs])
+        results = [output.value for output in self._outputs]
+        steps = needed(self._steps, results)
+        check_regions(steps, results)
         return Graph(self.name, self.precision, tuple(self._inputs.values()), tuple(steps),
                      tuple(self._outputs), sum(self._weights.values()))
+
+    @contextmanager
+    def within(self, region: Region | None) -> Iterator[Region | None]:
+        """The next operations are of this region."""
+        before, self.region = self.region, region
+        try:
+            yield region
+        finally:
+            self.region = before
 
     def as_kind(self, value: Value, kind: Kind) -> Value:
         """A floating-point `value` as this kind of them; any other as it is."""
@@ -233,45 +245,25 @@ class GraphBuilder:
     def grid_constant(self, numbers: torch.Tensor, scales: torch.Tensor) -> Value:
         """`numbers [in, out]` rounded to a grid of int8 for each column, or `[out]` to one of int32 for each place;
         `scales [out]`."""
-        steps, held = scales.double().cpu().numpy(), numbers.detach().double().cpu().numpy()
-        most, dtype = (MOST, np.int8) if held.ndim == 2 else (2**31 - 1, np.int32)
-        whole = np.ascontiguousarray(np.clip(np.rint(held / steps), -most, most), dtype)
-        given = np.ascontiguousarray(steps, np.float32)
-        told = f"{whole.dtype} {whole.shape} ".encode()
-        digest = hashlib.sha256(told + whole.tobytes() + given.tobytes()).hexdigest()
-        self._weights[digest] = whole.size
-        return self._one(v.GridConstant(digest, whole, given), "float")
+        constant = grid_constant(numbers, scales)
+        self._weights[constant.digest] = constant.numbers.size
+        return self._one(constant, "float")
 
     def linear(self, value: Value, weight: Operand, bias: Operand) -> Value:
         return self._one(v.Linear(value, self._pair(value, weight)[1], self._pair(value, bias)[1]), value.kind)
 
-    def convolve(self, image: Value, kernel: Numbers, bias: Value | None, low: Sequence[int], high: Sequence[int]
-                 ) -> Value:
+    def convolve(self, image: Value, kernel: Numbers, bias: Value | None, low: Sequence[int], high: Sequence[int],
+                 every: tuple[int, int] = (1, 1)) -> Value:
         (top, left), (bottom, right) = low, high
         taps = self._constant(kernel, image.kind)[0]
-        return self._one(v.Convolve(image, taps, bias, (top, left), (bottom, right)), image.kind)
+        return self._one(v.Convolve(image, taps, bias, (top, left), (bottom, right), every), image.kind)
 
     def _constant(self, numbers: Numbers, like: Kind) -> tuple[v.Constant, Kind]:
         """The constant and its kind; of floating-point numbers that is `like`, if that is one of floats."""
-        array = numbers.detach().cpu().numpy() if isinstance(numbers, torch.Tensor) else np.asarray(numbers)
-        kind = like if kind_held(array) == "float" and like in FLOATS else kind_held(array)
-        dtype = {"float": self.precision, "wide": "float32", "int": "int64", "bool": "bool"}[kind]
-        array = np.ascontiguousarray(self._rounded(array) if dtype in HALVES else array, HALVES.get(dtype, dtype))
-        digest = hashlib.sha256(f"{dtype} {array.shape} ".encode())
-        digest.update(array.tobytes() if dtype in HALVES else array.data)
-        if array.size > 1 and kind in FLOATS:
-            self._weights[digest.hexdigest()] = array.size
-        return v.Constant(digest.hexdigest(), array), kind
-
-    def _rounded(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Numbers of half precision. Raises `ModelError` for a finite one that becomes infinite."""
-        with np.errstate(over="ignore"):
-            rounded = array.astype(HALVES[self.precision])
-        if (np.isinf(rounded.astype(np.float64)) & np.isfinite(array)).any():
-            most = float(np.abs(array[np.isfinite(array)]).max())
-            raise ModelError(f"the {self.name} graph has a weight of {most:.3g}, which {self.precision} cannot hold; "
-                             "choose another --precision: bfloat16 or float32.")
-        return rounded
+        constant, kind = made_constant(numbers, like, self.precision, self.name)
+        if constant.array.size > 1 and kind in FLOATS:
+            self._weights[constant.digest] = constant.array.size
+        return constant, kind
 
     def _value(self, operand: Operand, like: Kind = "float") -> Value:
         return operand if isinstance(operand, Value) else self.constant(operand, like)
@@ -285,13 +277,15 @@ class GraphBuilder:
         return self._several(operation, kind)[0]
 
     def _several(self, operation: Operation, *kinds: Kind) -> tuple[Value, ...]:
-        """The results of an operation; of an equal one, if there is one."""
-        if operation not in self._known:
-            self._known[operation] = self._append(operation, *kinds)
-        return self._known[operation]
+        """The results of an operation; of an equal one, if there is one that is always done or in the same region."""
+        region = None if isinstance(operation, CONSTANTS) else self.region
+        for where in (None, region):
+            if (where, operation) in self._known:
+                return self._known[where, operation]
+        return self._known.setdefault((region, operation), self._append(operation, *kinds, region=region))
 
-    def _append(self, operation: Operation, *kinds: Kind) -> tuple[Value, ...]:
+    def _append(self, operation: Operation, *kinds: Kind, region: Region | None = None) -> tuple[Value, ...]:
         results = tuple(Value(f"%{len(self._steps)}.{k}", kind) for k, kind in enumerate(kinds))
-        self._steps.append(Step(operation, results, self.module))
+        self._steps.append(Step(operation, results, self.module, region))
         self._made.update(dict.fromkeys(results, operation))
         return results

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
-__all__ = ["Graph", "Input", "Kind", "Operation", "Output", "Shape", "Step", "Value", "needed"]
+__all__ = ["Graph", "Input", "Kind", "Operation", "Output", "Region", "Shape", "Step", "Value", "needed"]
 
 Kind = Literal["float", "wide", "int", "bool"]
 """Of values: "float" is the precision of the graph, "int" is int64. "wide" is float32, and only in graphs whose
@@ -35,12 +35,31 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """Work that a run may leave out: its results matter only where `live`, one truth value `[1]`, holds.
+
+    What leaves it is either chosen against a value from outside, `Where(mask, result, held)`, and is then the held one;
+    or only regions read it that are live nowhere else, which is what `stride` tells.
+    """
+
+    name: str
+    stride: tuple[int, int]
+    live: Value
+
+    def covers(self, other: Region | None) -> bool:
+        """Whether this one is live wherever the other one is."""
+        return other is not None and all(a % b == 0 for a, b in zip(other.stride, self.stride, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One operation, its results, and the path of the module that it comes from ("" for none)."""
+    """One operation, its results, the path of the module that it comes from ("" for none), and its region (None: the
+    operation is always done)."""
 
     operation: Operation
     results: tuple[Value, ...]
     module: str
+    region: Region | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +81,8 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """One part of an export. Every step comes after those whose results it reads.
+    """One part of an export. Every step comes after those whose results it reads. Regions are for those who can leave
+    work out: without them the results are the same.
 
     `precision` is the name of the dtype that "float" values have. `weights` counts the numbers in its floating-point
     constants, scalars left out.
@@ -83,4 +103,5 @@ def needed(steps: Sequence[Step], values: Iterable[Value]) -> list[Step]:
         if wanted.intersection(step.results):
             kept.append(step)
             wanted.update(step.operation.operands())
+            wanted.update([step.region.live] if step.region else [])
     return kept[::-1]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from pixelsnail_infer.export.analysis.support import FILL
 from pixelsnail_infer.export.emission.builder import GraphBuilder
 from pixelsnail_infer.export.emission.graph import Kind, Value
+from pixelsnail_infer.export.evaluation.weights import FILL
 from pixelsnail_infer.export.fields import Node
 
 __all__ = ["Comparison", "added_fill", "comparison"]

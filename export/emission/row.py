@@ -2,103 +2,174 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
-from pixelsnail_infer.export.analysis.layout import Cache, Layout
+from pixelsnail_infer.export.analysis.depths import together
+from pixelsnail_infer.export.analysis.layout import Cache, Canvas, Layout
 from pixelsnail_infer.export.analysis.prologue import Prologue
-from pixelsnail_infer.export.analysis.row_forms import PLAIN, RowProduct, tap_groups
-from pixelsnail_infer.export.analysis.stack import Stacks
+from pixelsnail_infer.export.analysis.row_forms import PLAIN
 from pixelsnail_infer.export.analysis.stages import Program, Stage
-from pixelsnail_infer.export.analysis.widths import is_exact
-from pixelsnail_infer.export.analysis.winograd import Winograd
 from pixelsnail_infer.export.emission.builder import GraphBuilder
-from pixelsnail_infer.export.emission.caching import CachingScope
-from pixelsnail_infer.export.emission.canvas import blocks, declare, gather, kept_as, row_start, write
-from pixelsnail_infer.export.emission.crossing import crossing, crossing_keys
+from pixelsnail_infer.export.emission.canvas import blocks, cells_of, declare, gather, kept_as, row_start, write
+from pixelsnail_infer.export.emission.crossing import crossing_keys
 from pixelsnail_infer.export.emission.graph import Kind, Value
-from pixelsnail_infer.export.emission.winograd import emit_winograd
+from pixelsnail_infer.export.emission.liveness import Liveness
+from pixelsnail_infer.export.emission.merges import Phases
+from pixelsnail_infer.export.emission.results import RowResult, row_result_as, row_results
+from pixelsnail_infer.export.emission.row_reads import RowReads
 from pixelsnail_infer.export.fields import Edge, Node
 
-__all__ = ["RowScope", "emit_row", "exported", "row_result_as"]
-
-
-def exported(program: Program, stacks: Stacks) -> list[Node]:
-    """Positional values of the row stage or before that the step reads: the row result, in this order.
-
-    Values that the step uses as one stack come first and lie side by side.
-    """
-    found: dict[Node, None] = {node: None for row in stacks.rows for node in row}
-    for node in program.of(Stage.BEFORE, Stage.AFTER):
-        for edge in node.inputs:
-            source = edge.source
-            if edge.keys or source.frame is None or source.keys or program.stage[source] > Stage.ROW:
-                continue
-            if node.op == "shift" and not source.pixel:  # a lane picks its own
-                continue
-            found[source] = None
-    return list(found)
-
-
-def row_result_as(g: GraphBuilder, values: list[Node]) -> Kind:
-    """What the row result holds numbers as."""
-    return g.wide if is_exact(values) else "float"
+__all__ = ["RowScope", "emit_row"]
 
 
 def emit_row(program: Program, layout: Layout, prologue: Prologue, graph: GraphBuilder, form: str = PLAIN) -> None:
     """Fill `graph` with the row graph. `form`: of its products, one of `ROW_FORMS`."""
     scope = RowScope(program, layout, prologue, graph, form)
     scope.emit(program.of(Stage.ROW))
-    values = exported(program, layout.stacks)
-    parts = [scope.flat(node, row_result_as(graph, values)) for node in values]
-    width = sum(_size(node) for node in values)
-    if not parts:
-        parts, width = [scope.nothing()], 1
-    packed = graph.concat(parts, 2) if len(parts) > 1 else graph.copy(parts[0])
-    graph.output("row_result", packed, ["B", program.shape[1], width])
+    for result in row_results(program, layout.stacks):
+        graph.output(result.name, scope.packed(result), ["B", result.columns, max(sum(result.sizes), 1)])
     scope.write_states()
 
 
-def _size(node: Node) -> int:
-    size = 1
-    for channel in node.channels:
-        size *= channel
-    return size
-
-
-class RowScope(CachingScope):
-    """A line scope over the columns of one row."""
-
-    lead = 2
+class RowScope(RowReads):
+    """Emits the row stage, what the step gets of it, and what later rows read."""
 
     def __init__(self, program: Program, layout: Layout, prologue: Prologue, graph: GraphBuilder, form: str) -> None:
-        super().__init__(program, layout, prologue, graph)
-        self.form = form
-        self.count = program.shape[1]
-        self.row = graph.input("row", "int", ["B"])
+        super().__init__(program, layout, prologue, graph, form)
+        self.live = Liveness(graph, together(program, (Stage.ROW,), by_row=True), self.row)
+        self._updates: dict[str, Value] = {}
 
-    def nothing(self) -> Value:
+    def packed(self, result: RowResult) -> Value:
+        """A row result, `[B, columns, width]`. What is not computed in this row is what it was, or 0 if nobody asks."""
+        g, nodes = self.graph, result.nodes
+        kind = row_result_as(g, nodes)
+        if not nodes:
+            return g.copy(self._nothing())
+        if result.held:
+            parts = [g.as_kind(self._held_row(node), kind) if node.pixel else self.flat(node, kind) for node in nodes]
+            return g.concat(parts, 2) if len(parts) > 1 else g.copy(parts[0])
+        with g.within(self.live.latest(nodes)) as region:
+            parts = [self.flat(node, kind) for node in nodes]
+            if region is None:
+                return g.concat(parts, 2) if len(parts) > 1 else g.copy(parts[0])
+            return g.where(self.live.mask(region.stride, 2), g.concat(parts, 2), self._zeros(result, kind))
+
+    def _nothing(self) -> Value:
         """A zero per slot and column, where the step needs no row result."""
         g = self.graph
         zero = g.cast(g.mul(self.row, 0), "float")
         return g.add(g.unsqueeze(zero, 1, 2), torch.zeros(1, self.count, 1))
 
+    def _zeros(self, result: RowResult, kind: Kind) -> Value:
+        g = self.graph
+        with g.within(None):
+            return g.expand(g.constant([[[0.0]]], kind), [result.columns, sum(result.sizes)], self.row, 1)
+
     def flat(self, node: Node, kind: Kind) -> Value:
-        """The node as `[B, W, channels]`, floating-point numbers of this kind."""
+        """The node as `[B, columns, channels]`, floating-point numbers of this kind."""
         value = self.graph.as_float(self.placed(node, kind) if node.op == "const" else self.value(node), kind)
-        return value if len(node.channels) == 1 else self.graph.reshape(value, [0, 0, _size(node)])
+        return value if len(node.channels) == 1 else self.graph.reshape(value, [0, 0, math.prod(node.channels)])
+
+    def _update(self, canvas: Canvas) -> Value:
+        """This row's values of all members, `[B, members, columns, C]`; those of rows before where it has none."""
+        g = self.graph
+        if canvas.name not in self._updates:
+            with g.within(self.live.latest(canvas.members)) as region:
+                update = g.concat([g.unsqueeze(self.flat(member, kept_as(g, canvas)), 1)
+                                   for member in canvas.members], 1)
+                if region is not None:
+                    update = g.where(self.live.mask(region.stride, 3), update, self._old(canvas))
+            self._updates[canvas.name] = update
+        return self._updates[canvas.name]
+
+    def _old(self, canvas: Canvas) -> Value:
+        """What all members are in the row of cells in which the slots are, `[B, members, columns, C]`."""
+        g = self.graph
+        with g.within(None):
+            return cells_of(g, canvas, self._own_cells(canvas))
+
+    def _own_cells(self, canvas: Canvas) -> Value:
+        """Addresses of the row of cells in which the slots are, `[B, columns]`."""
+        columns = (torch.arange(canvas.width) + canvas.left)[None]
+        return self.graph.add(self.graph.unsqueeze(row_start(self.graph, canvas), 1), columns)
+
+    def _held_row(self, node: Node) -> Value:
+        """The node's row `[B, columns, channels]`, also where it was computed in a row before."""
+        canvas, member = self.layout.place[node]
+        return self.graph.squeeze(self.graph.slice(self._update(canvas), member, member + 1, 1), 1)
+
+    def merged(self, node: Node) -> Value:
+        """Phases take turns along the row; in rows between they are those of the row in which they were computed."""
+        g, phases = self.graph, Phases(node)
+        with g.within(self.live.latest(phases.first_row)):
+            line = self._interleaved(node, [self._line(source, node) for source in phases.first_row])
+            if len(phases.rows) == 1:
+                return line
+            mask, held = self.live.mask((phases.stride[0], 1), 1 + len(node.channels)), self._between(node, phases)
+            return g.where(mask, g.as_kind(line, held.kind), held)
+
+    def _between(self, node: Node, phases: Phases) -> Value:
+        """The rows of a merge behind its first phase, `[B, columns, *channels]`, of the phase that each slot is in."""
+        g = self.graph
+        with g.within(None):
+            lines = [self._interleaved(node, [self._line(source, node, held=True) for source in row])
+                     for row in phases.rows[1:]]
+            phase, line = self.live.phase(node), lines[-1]
+            for number, other in enumerate(lines[:-1], 1):
+                mask = g.unsqueeze(g.binary("eq", phase, number), *range(1, 2 + len(node.channels)))
+                line = g.where(mask, other, line)
+            return line
+
+    def _line(self, source: Node, node: Node, held: bool = False) -> Value:
+        """A phase in full, `[B, columns of its own, *channels]`."""
+        g = self.graph
+        if source.frame is None:
+            value = self.operand(source, node)
+            sizes = [self.count // (node.stride[1] * node.attrs["factors"][1]), *node.channels]
+            return g.expand(value, sizes, self.row, 1)
+        if source.op == "const":
+            return self.placed(source)
+        if not (held and source.pixel):
+            return self.value(source)
+        canvas, member = self.layout.place[source]
+        if canvas.writer == "row":
+            old = g.squeeze(g.slice(self._old(canvas), member, member + 1, 1), 1)
+        else:
+            old = gather(g, canvas, self._own_cells(canvas), torch.full((1,), member))
+        return g.typed(g.reshape(old, [0, 0, *source.channels]) if len(source.channels) != 1 else old, source.dtype)
+
+    def _interleaved(self, node: Node, lines: list[Value]) -> Value:
+        """`[B, columns, *channels]` each, whose columns take turns."""
+        g = self.graph
+        if len(lines) == 1:
+            return lines[0]
+        together = g.concat([g.unsqueeze(line, 2) for line in lines], 2)
+        return g.reshape(together, [0, self.columns(node), *node.channels])
 
     def write_states(self) -> None:
         """The writes of what later rows read of this one."""
         g = self.graph
         for canvas in self.layout.canvases:
             if canvas.writer == "row":
-                update = g.concat([g.unsqueeze(self.flat(member, kept_as(g, canvas)), 1)
-                                   for member in canvas.members], 1)
-                result = write(g, canvas, update, g.add(row_start(g, canvas), canvas.left))
+                update, address = self._update(canvas), g.add(row_start(g, canvas), canvas.left)
+                result = write(g, canvas, update, self._written_last(canvas, address))
                 g.output(f"{canvas.name}.out", result, ["B", *canvas.shape])
         for cache in self.layout.caches:
             if cache.writer == "row":
                 g.output(f"{cache.name}.out", self._cache_result(cache.member), ["B", *cache.axes])
+
+    def _written_last(self, canvas: Canvas, address: Value) -> Value:
+        """The address, with strides made to depend on what the other canvases are to hold: of writes that stand between
+        values that are read again TensorRT's builder may not find the order."""
+        g, rows = self.graph, [one for one in self.layout.canvases if one.writer == "row"]
+        if all(one.every == (1, 1) for one in rows):
+            return address
+        for other in (one for one in rows if one is not canvas):
+            first = g.reshape(g.slice(g.slice(self._update(other), 0, 1, 1), 0, 1, 2), [0, other.channels])
+            address = g.add(address, g.mod(g.argmax(first, 1), 1))
+        return address
 
     def _cache_result(self, node: Node) -> Value:
         g, cache = self.graph, self.layout.cache[node]
@@ -126,30 +197,6 @@ class RowScope(CachingScope):
         start = g.unsqueeze(g.mul(self.row, self.count), 1, 2, 3)
         return g.add(start, torch.arange(self.count).view(1, 1, -1, 1))
 
-    def placed(self, node: Node, like: Kind = "float") -> Value:
-        return self.graph.gather(self.graph.constant(node.attrs["value"], like), self.row, 0)
-
-    def source(self, node: Node) -> Value:
-        if node.op == "upsample":
-            return self._upsampled(node)
-        value = crossing(self.graph, self.prologue, node)
-        return self._prologue_row(value, 0) if node.frame is not None else value
-
-    def _prologue_row(self, value: Value, dy: int, height: int | None = None, factor: int = 1) -> Value:
-        """Row `(row + dy) // factor` of a prologue map, clamped into it: `[B, w, *channels]`."""
-        g, row = self.graph, self.row
-        if height is not None:
-            row = g.binary("min", g.binary("max", g.add(row, dy), 0), height - 1)
-        if factor > 1:
-            row = g.div(row, factor)
-        return g.gather_cells(value, g.unsqueeze(row, 1))
-
-    def _upsampled(self, node: Node) -> Value:
-        """Nearest-neighbour rows and columns, read from the smaller map."""
-        g, (fy, fx) = self.graph, node.attrs["factors"]
-        small = self._prologue_row(crossing(g, self.prologue, node.inputs[0].source), 0, None, fy)
-        return g.gather(small, torch.arange(self.count) // fx, 1)
-
     def keys(self, edge: Edge) -> Value:
         node = edge.source
         if node.pixel:
@@ -163,103 +210,6 @@ class RowScope(CachingScope):
         g, (top, left) = self.graph, self.program.guard[node]
         rank = len(node.channels)
         inside = g.unsqueeze(g.binary("ge", self.row, top), *range(1, 2 + rank))
-        columns = (torch.arange(self.count) >= left).view(1, -1, *(1,) * rank)
+        columns = (torch.arange(0, self.count, node.stride[1]) >= left).view(1, -1, *(1,) * rank)
         mask = g.both(inside, columns)
         return g.where(mask, value, self.program.border[node].to(node.dtype).expand(node.channels))
-
-    def tapped(self, node: Node) -> Value:
-        """Taps in the same row read the row's own values; taps above read a canvas or a condition map."""
-        g = self.graph
-        if node.op == "shift":
-            ((dy, dx),) = [(node.inputs[0].dy, node.inputs[0].dx)]
-            return g.squeeze(self._patches(node, [(dy, dx)]), 2)
-        parts = [self._sum(node, group) for group in tap_groups(node)]
-        total = parts[0] if len(parts) == 1 else g.add(*parts)
-        bias = node.attrs["bias"]
-        return total if bias is None else g.add(total, bias)
-
-    def _sum(self, node: Node, offsets: list[tuple[int, int]]) -> Value:
-        """Taps applied to what they read: `[B, W, out]`."""
-        g, taps, one = self.graph, node.attrs["taps"], RowProduct(node, tuple(offsets), self.count)
-        if (form := one.form(self.form)) is not None:
-            return emit_winograd(g, form, self._tiles(one, form), one.weights(form))
-        patch = self._patches(node, offsets)
-        if node.op == "lookup":
-            return look_up(g, patch, [taps[o] for o in offsets], 2)
-        weight = torch.cat([taps[o].T for o in offsets])  # [taps * in, out]
-        lead = node.inputs[0].source.channels[:-1]  # of a layer over the last of several axes, which has one tap
-        patch = g.reshape(patch, [0, 0, *lead, weight.shape[0]])
-        return self.multiplied(node, patch, weight)
-
-    def _patches(self, node: Node, offsets: list[tuple[int, int]]) -> Value:
-        """The source at every offset, `[B, W, taps, *channels]`."""
-        source = node.inputs[0].source
-        if not source.pixel:
-            return self._condition_patches(node, offsets)
-        if all(dy == 0 for dy, _ in offsets) and self.program.stage[source] == Stage.ROW:
-            return self._own_patches(source, offsets)
-        g, (canvas, member) = self.graph, self.layout.place[source]
-        start = g.concat([g.unsqueeze(row_start(g, canvas, dy), 1) for dy, _ in offsets], 1)  # [B, taps]
-        start = g.unsqueeze(start, 1)  # [B, 1, taps]
-        columns = torch.tensor([[canvas.left + j + dx for _, dx in offsets] for j in range(self.count)])
-        address = g.add(start, columns[None])
-        patch = g.typed(gather(g, canvas, address, torch.full((1,), member)), source.dtype)
-        return patch if len(source.channels) == 1 else g.reshape(patch, [0, 0, 0, *source.channels])
-
-    def _own_patches(self, source: Node, offsets: list[tuple[int, int]]) -> Value:
-        """Shifted copies of a row that this graph holds whole."""
-        g, (value, left) = self.graph, self._own_row(source, [dx for _, dx in offsets])
-        parts = [g.unsqueeze(g.slice(value, left + dx, left + dx + self.count, 1), 2) for _, dx in offsets]
-        return g.concat(parts, 2)
-
-    def _own_row(self, source: Node, columns: list[int]) -> tuple[Value, int]:
-        """A row that this graph holds whole, with what stands beside it as far as it is read at these `columns`; and
-        how many are left of it."""
-        value, left, right = self.value(source), max(0, *(-dx for dx in columns)), max(0, *columns)
-        if left or right:
-            value = self.graph.border(value, left, right, _fill(source, self.program.border.get(source)))
-        return value, left
-
-    def _tiles(self, one: RowProduct, form: Winograd) -> Value:
-        """What the tiles of a product read, `[B, points, tiles, rows * channels]`."""
-        g, source, columns = self.graph, one.node.inputs[0].source, form.columns + one.first
-        if one.rows == [0]:
-            value, left = self._own_row(source, [one.first, one.first + form.taps - 1])
-            return g.gather(value, columns + left, 1)
-        canvas, member = self.layout.place[source]
-        start = g.concat([g.unsqueeze(row_start(g, canvas, dy), 1) for dy in one.rows], 1)  # [B, rows]
-        address = g.add(g.unsqueeze(start, 1, 2), (columns + canvas.left)[None, :, :, None])
-        cells = g.as_kind(gather(g, canvas, address, torch.full((1,), member)), "float")
-        return g.reshape(cells, [0, 0, 0, len(one.rows) * source.channels[0]])
-
-    def _condition_patches(self, node: Node, offsets: list[tuple[int, int]]) -> Value:
-        """A condition map's neighbouring row, border outside (shift nodes only: one offset)."""
-        g, (edge,) = self.graph, node.inputs
-        source, ((dy, dx),) = edge.source, offsets
-        height, width = source.frame  # type: ignore[misc]
-        fill = _fill(source, edge.border)
-        line = self._prologue_row(crossing(g, self.prologue, source), dy, height) \
-            if dy or height != self.program.shape[0] else self.value(source)
-        left, right = max(0, -dx), max(0, dx + self.count - width)
-        if left or right:
-            line = g.border(line, left, right, fill)
-        line = g.slice(line, left + dx, left + dx + self.count, 1)
-        moved = g.add(self.row, dy)
-        inside = g.both(g.binary("ge", moved, 0), g.binary("lt", moved, height))
-        inside = g.unsqueeze(inside, *range(1, 2 + len(source.channels)))
-        return g.unsqueeze(g.where(inside, line, fill), 2)
-
-
-def _fill(source: Node, border: torch.Tensor | None) -> torch.Tensor:
-    """What stands outside of a value, `[*channels]`."""
-    fill = torch.zeros((), dtype=source.dtype) if border is None else border.to(source.dtype)
-    return fill.expand(source.channels)
-
-
-def look_up(g: GraphBuilder, codes: Value, tables: list[torch.Tensor], axis: int) -> Value:
-    """Sum over `axis` of the rows that `codes [..., taps]` pick, a table `[levels + 1, out]` per tap."""
-    levels = tables[0].shape[0]
-    index = codes
-    if len(tables) > 1:
-        index = g.add(codes, torch.arange(len(tables)) * levels)
-    return g.reduce("sum", g.gather(torch.cat(tables), index, 0), axis)

@@ -16,9 +16,12 @@ from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.analysis.stages import TAPPED, Program
 from pixelsnail_infer.export.emission.builder import GraphBuilder
 from pixelsnail_infer.export.emission.graph import Kind, Value
+from pixelsnail_infer.export.emission.liveness import Liveness
 from pixelsnail_infer.export.emission.maps import emit_map
 from pixelsnail_infer.export.emission.masks import Comparison, added_fill, comparison
+from pixelsnail_infer.export.emission.pieces import pieces
 from pixelsnail_infer.export.emission.rounding import Rounding
+from pixelsnail_infer.export.emission.shares import shared_softmax
 from pixelsnail_infer.export.fields import Edge, Node
 
 __all__ = ["Scope"]
@@ -34,17 +37,23 @@ class Scope(ABC):
         self.program, self.graph = program, graph
         self.values: dict[Node, Value] = {}
         self.rounding = Rounding(program, graph)
+        self.live = Liveness(graph, {})
 
     def emit(self, nodes: list[Node]) -> None:
-        """Emit `nodes` in order."""
-        for node in nodes:
-            if node not in self.values and node.op != "const":
-                self.graph.module = node.where.module
-                self.values[node] = self._guarded(node, self._node(node))
+        """Emit `nodes` in order, each in its region."""
+        for node in (one for one in nodes if one not in self.values and one.op != "const"):
+            self.graph.module = node.where.module
+            with self.graph.within(self.live.region(node)):
+                value = self._node(node)
+                self.values[node] = self.guard(node, value) if node in self.program.guard else value
 
     @abstractmethod
     def tapped(self, node: Node) -> Value:
         """A linear, lookup or shift node."""
+
+    @abstractmethod
+    def merged(self, node: Node) -> Value:
+        """A merge of phases."""
 
     @abstractmethod
     def placed(self, node: Node, like: Kind = "float") -> Value:
@@ -69,11 +78,9 @@ class Scope(ABC):
     def value(self, node: Node) -> Value:
         """The value of a node at the scope's positions."""
         if node not in self.values:
-            self.values[node] = self.source(node)
+            with self.graph.within(None):  # others may ask for it, too
+                self.values[node] = self.source(node)
         return self.values[node]
-
-    def _guarded(self, node: Node, value: Value) -> Value:
-        return self.guard(node, value) if node in self.program.guard else value
 
     def _node(self, node: Node) -> Value:
         g, attrs = self.graph, node.attrs
@@ -85,10 +92,10 @@ class Scope(ABC):
             return self.rounding.settled(node, self.multiplied(node, x, *self.single(node), vector=vector))
         if node.op == "lookup":
             return self.rounding.settled(node, self._look_up(node))
-        if node.op in ("input", "spread", "upsample", "pool"):
+        if node.op in ("input", "spread", "upsample", "pool", "tokens"):
             return self.source(node)
-        if node.op == "key_dot":
-            return self._scores(node)
+        if node.op in ("merge", "key_dot"):
+            return self.merged(node) if node.op == "merge" else self._scores(node)
         if node.op == "key_mix":
             return self._mix(node)
         args = self.rounding.operands(node, lambda source, like: self.operand(source, node, like))
@@ -114,7 +121,7 @@ class Scope(ABC):
         if node.op == "reduce":
             return g.reduce(attrs["fn"], args[0], lead + attrs["axis"])
         if node.op == "key_softmax":
-            return g.softmax(args[0], -1)
+            return shared_softmax(g, node, args)
         if node.op == "key_reduce":
             return self._from_keys(node, g.reduce(attrs["fn"], args[0], -1, keep=True))
         if node.op == "embedding":
@@ -129,7 +136,7 @@ class Scope(ABC):
         return 1 if node.keys or node.frame is None else self.lead
 
     def queries(self, node: Node) -> int:
-        """How many queries of a node with keys this graph computes at once."""
+        """How many queries of a node with keys are computed at once."""
         return self.count
 
     def shape(self, node: Node) -> list[int]:
@@ -220,15 +227,10 @@ class Scope(ABC):
 
     def cut(self, node: Node, arg: Value, lead: int) -> Value:
         """One of the pieces that a source is cut into: all of them come from one Split where they tile it."""
-        g, axis, source = self.graph, node.attrs["axis"], node.inputs[0].source
-        total = source.channels[axis]
-        pieces = sorted({(n.attrs["start"], n.attrs["size"]) for n in self.program.order if n.op == "slice"
-                         and n.inputs[0].source is source and n.attrs["axis"] == axis})
-        ends = [start + size for start, size in pieces]
-        if [start for start, _ in pieces] == [0, *ends[:-1]] and ends[-1] == total:
-            results = g.split(arg, [size for _, size in pieces], lead + axis)
-            return results[pieces.index((node.attrs["start"], node.attrs["size"]))]
-        return g.slice(arg, node.attrs["start"], node.attrs["start"] + node.attrs["size"], lead + axis)
+        g, axis = self.graph, lead + node.attrs["axis"]
+        if (sizes := pieces(self.program, node)) is not None:
+            return g.split(arg, list(sizes.values()), axis)[list(sizes).index(node.attrs["start"])]
+        return g.slice(arg, node.attrs["start"], node.attrs["start"] + node.attrs["size"], axis)
 
     def _look_up(self, node: Node) -> Value:
         """A row of a table, for codes that have no positions (a label)."""
@@ -286,8 +288,8 @@ class Scope(ABC):
     def _mix(self, node: Node) -> Value:
         g, weights = self.graph, node.inputs[0].source
         heads, width = node.channels[:-1], node.channels[-1]
-        a = self._table(weights, node) if weights.op == "const" else self.value(weights)
-        a, v = g.as_kind(a, "float"), g.as_kind(self._attended(node.inputs[1], node), "float")
+        a = g.as_kind(self._table(weights, node) if weights.op == "const" else self.value(weights), "float")
+        v = g.as_kind(self._attended(node.inputs[1], node), "float")
         if len(weights.channels) != 1:
             a = g.reshape(a, [0, math.prod(weights.channels), self.queries(node), -1])
         mixed = g.matmul(a, v)  # [B, heads, Q, d]

@@ -14,6 +14,7 @@ from pixelsnail_infer.export.emission.full import FullScope
 from pixelsnail_infer.export.emission.graph import Value
 from pixelsnail_infer.export.emission.mixture import emit_log_probability
 from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.lattice import cells
 
 __all__ = ["emit_score"]
 
@@ -63,6 +64,8 @@ def _cache(scope: FullScope, cache: Cache, rows: Value) -> Value:
 def _ring(scope: FullScope, canvas: Canvas, rows: Value) -> Value:
     """The canvas as it stands before row `rows`: ring line s holds the last row r < rows with r = s (mod lines)."""
     g, lines = scope.graph, canvas.rows
+    every = canvas.every[0]
+    rows = g.div(g.add(rows, every - 1), every) if every > 1 else rows  # of cells, which the last known row begins
     last = g.unsqueeze(g.sub(rows, 1), 1)  # [B, 1]
     back = g.mod(g.sub(last, torch.arange(lines)[None]), lines)
     source = g.add(g.sub(last, back), 1)  # [B, lines]; 0 or less: no such row yet
@@ -73,7 +76,7 @@ def _ring(scope: FullScope, canvas: Canvas, rows: Value) -> Value:
 
 def _line(scope: FullScope, canvas: Canvas, node: Node, source: Value) -> Value:
     """One member `[B, 1, lines * stride, C]`; row 0 of the padded map is border."""
-    g, (height, width) = scope.graph, scope.program.shape
+    g, (height, width) = scope.graph, cells(scope.program.shape, canvas.every)
     value = g.reshape(g.as_float(scope.value(node), kept_as(g, canvas)), [0, height, width, canvas.channels])
     value = g.pad(value, [0, 1, canvas.left, 0], [0, 0, canvas.right, 0], float(canvas.border))
     lines = g.gather_cells(value, source)  # [B, lines, stride, C]

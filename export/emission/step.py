@@ -7,19 +7,22 @@ import math
 import torch
 
 from pixelsnail_infer.distributions import Distribution
+from pixelsnail_infer.export.analysis.depths import Together, together
 from pixelsnail_infer.export.analysis.layout import Cache, Canvas, Layout
 from pixelsnail_infer.export.analysis.prologue import Prologue
 from pixelsnail_infer.export.analysis.stack import Stack
 from pixelsnail_infer.export.analysis.stages import Program, Stage
 from pixelsnail_infer.export.emission.builder import GraphBuilder
-from pixelsnail_infer.export.emission.caching import CachingScope
-from pixelsnail_infer.export.emission.canvas import declare, gather, kept_as, row_start, write
+from pixelsnail_infer.export.emission.canvas import declare, gather, row_start, write
 from pixelsnail_infer.export.emission.crossing import crossing, crossing_keys
 from pixelsnail_infer.export.emission.draw import emit_draw
 from pixelsnail_infer.export.emission.graph import Kind, Value
+from pixelsnail_infer.export.emission.holding import HoldingScope
+from pixelsnail_infer.export.emission.liveness import Liveness
 from pixelsnail_infer.export.emission.maps import emit_map
-from pixelsnail_infer.export.emission.row import exported, look_up, row_result_as
-from pixelsnail_infer.export.fields import Edge, Node, reads
+from pixelsnail_infer.export.emission.results import RowResult, row_result_as, row_results
+from pixelsnail_infer.export.emission.row_reads import look_up
+from pixelsnail_infer.export.fields import TAPPED, Edge, Node, reads
 
 __all__ = ["emit_step"]
 
@@ -39,60 +42,61 @@ def emit_step(program: Program, layout: Layout, prologue: Prologue, graph: Graph
     scope.write_states()
 
 
-class StepScope(CachingScope):
+class StepScope(HoldingScope):
     """A point scope: `[B, *channels]`."""
-
-    lead = 1
-    count = 1
 
     pixel: Value  # once it is drawn
 
     def __init__(self, program: Program, layout: Layout, prologue: Prologue, graph: GraphBuilder) -> None:
         super().__init__(program, layout, prologue, graph)
         self.row, self.col = graph.input("row", "int", ["B"]), graph.input("col", "int", [1])
+        self.live = Liveness(graph, together(program, (Stage.BEFORE, Stage.AFTER)), self.row, self.col)
         self.pieces: dict[Node, Value] = {}
         self.stacks = layout.stacks
         self.stacked: dict[int, Value] = {}  # by id of a stack, or of a list of row values
-        self._unpack()
+        for result in row_results(program, layout.stacks):
+            self._unpack(result)
         self._gather()
 
-    def _unpack(self) -> None:
-        """The row result's column, cut into its values; those of a stack stay together."""
-        g, rows = self.graph, self.stacks.rows
-        singles = exported(self.program, self.stacks)[sum(len(row) for row in rows):]
-        sizes = [sum(math.prod(n.channels) for n in row) for row in rows] + [math.prod(n.channels) for n in singles]
-        kind = row_result_as(g, exported(self.program, self.stacks))
-        result = g.input("row_result", kind, ["B", self.program.shape[1], max(sum(sizes), 1)])
+    def _unpack(self, result: RowResult) -> None:
+        """A row result's column, cut into its values; those of a stack stay together."""
+        g, sizes, every = self.graph, result.sizes, result.stride[1]
+        kind = row_result_as(g, result.nodes)
+        whole = g.input(result.name, kind, ["B", result.columns, max(sum(sizes), 1)])
         if not sizes:
             return
-        packed = g.squeeze(g.gather(result, self.col, 1), 1)
-        parts = g.split(packed, sizes, 1) if len(sizes) > 1 else (packed,)
-        for row, part in zip(rows, parts, strict=False):
-            self.stacked[id(row)] = part
-        for node, part in zip(singles, parts[len(rows):], strict=True):
-            self.values[node] = g.typed(self._shaped(part, node), node.dtype)
-
-    def _shaped(self, flat: Value, node: Node) -> Value:
-        """`[B, size]` as `[B, *channels]` of the node."""
-        return flat if len(node.channels) == 1 else self.graph.reshape(flat, [0, *node.channels])
+        with g.within(self.live.region_of(result.readers)):
+            column = self.col if every == 1 else g.div(self.col, every)
+            packed = g.squeeze(g.gather(whole, column, 1), 1)
+            parts = g.split(packed, sizes, 1) if len(sizes) > 1 else (packed,)
+            for row, part in zip(result.rows, parts, strict=False):
+                self.stacked[id(row)] = part
+            for node, part in zip(result.singles, parts[len(result.rows):], strict=True):
+                self.values[node] = g.typed(self._shaped(part, node), node.dtype)
 
     def _gather(self) -> None:
-        """All canvas cells that the step reads: one gather per canvas, cut per reading node."""
-        g = self.graph
+        """All canvas cells that the step reads: one gather per canvas and region, cut per reading node."""
         for canvas in self.layout.canvases:
-            readers = [n for n in self.program.of(Stage.BEFORE, Stage.AFTER)
-                       if n.op in ("linear", "lookup", "shift") and n.frame is not None and self._past(n)
-                       and self.layout.place.get(n.inputs[0].source, (None,))[0] is canvas]
-            if not readers:
-                continue
-            cells = [(self.layout.place[n.inputs[0].source][1], dx) for n in readers for _, dx in self._past(n)]
-            address = g.unsqueeze(g.add(row_start(g, canvas), self.col), 1)  # [B, 1]
-            address = g.add(address, [[canvas.left + dx for _, dx in cells]])  # [B, cells]
-            values = gather(g, canvas, address, torch.tensor([m for m, _ in cells]))  # [B, cells, C]
-            sizes = [len(self._past(n)) * canvas.channels for n in readers]
-            values = g.reshape(values, [0, sum(sizes)])
-            parts = g.split(values, sizes, 1) if len(readers) > 1 else (values,)
-            self.pieces.update(zip(readers, parts, strict=True))
+            readers: dict[Together | None, list[Node]] = {}
+            for node in self.program.of(Stage.BEFORE, Stage.AFTER):
+                if (node.op in TAPPED and node.frame is not None and self._past(node)
+                        and self.layout.place.get(node.inputs[0].source, (None,))[0] is canvas):
+                    readers.setdefault(self.live.of.get(node), []).append(node)
+            for key, nodes in readers.items():
+                with self.graph.within(self.live.region_of(key)):
+                    self._gather_for(nodes, canvas)
+
+    def _gather_for(self, readers: list[Node], canvas: Canvas) -> None:
+        """The cells of one canvas that these nodes read."""
+        g, every = self.graph, canvas.every[1]
+        cells = [(self.layout.place[n.inputs[0].source][1], dx // every) for n in readers for _, dx in self._past(n)]
+        address = g.unsqueeze(g.add(row_start(g, canvas), self._column(every, readers[0].stride[1])), 1)  # [B, 1]
+        address = g.add(address, [[canvas.left + dx for _, dx in cells]])  # [B, cells]
+        values = gather(g, canvas, address, torch.tensor([m for m, _ in cells]))  # [B, cells, C]
+        sizes = [len(self._past(n)) * canvas.channels for n in readers]
+        values = g.reshape(values, [0, sum(sizes)])
+        parts = g.split(values, sizes, 1) if len(readers) > 1 else (values,)
+        self.pieces.update(zip(readers, parts, strict=True))
 
     def _past(self, node: Node) -> list[tuple[int, int]]:
         """The offsets at which a node reads its source's past in this row."""
@@ -104,20 +108,6 @@ class StepScope(CachingScope):
                 self._stack(self.stacks.of[node][0])
             else:
                 super().emit([node])
-
-    def value(self, node: Node) -> Value:
-        if node in self.stacks.of and node not in self.values:
-            stack, _ = self.stacks.of[node]
-            parts = self.graph.split(self._stack(stack), [math.prod(node.channels)] * len(stack.members), 1)
-            for member, part in zip(stack.members, parts, strict=True):
-                self.values[member] = self._shaped(part, member)
-        return super().value(node)
-
-    def _stack(self, stack: Stack) -> Value:
-        """All members side by side, `[B, members * channels]`."""
-        if id(stack) not in self.stacked:
-            self.stacked[id(stack)] = self._stack_members(stack)
-        return self.stacked[id(stack)]
 
     def _stack_members(self, stack: Stack) -> Value:
         g, node, count = self.graph, stack.members[0], len(stack.members)
@@ -241,31 +231,9 @@ class StepScope(CachingScope):
         for canvas in self.layout.canvases:
             if canvas.writer == "step":
                 update = self._update(canvas)
-                address = g.add(row_start(g, canvas), self.col)
+                address = g.add(row_start(g, canvas), self._column(canvas.every[1]))
                 address = g.add(address, g.add(self._drawn(), canvas.left))
                 g.output(f"{canvas.name}.out", write(g, canvas, update, address), ["B", *canvas.shape])
         for cache in self.layout.caches:
             if cache.writer == "step":
                 g.output(f"{cache.name}.out", self._cache_result(cache.member), ["B", *cache.axes])
-
-    def _update(self, canvas: Canvas) -> Value:
-        """This position's values of all members, `[B, members, 1, C]`."""
-        g, flat, whole, kind = self.graph, [], set[int](), kept_as(self.graph, canvas)
-        for member in canvas.members:
-            stack = self.stacks.of.get(member, (None, 0))[0]
-            if stack is not None and self._together(canvas, stack):
-                if id(stack) not in whole:
-                    flat.append(g.as_kind(self._stack(stack), kind))
-                whole.add(id(stack))
-                continue
-            value = g.as_float(self.value(member), kind)
-            flat.append(value if len(member.channels) == 1 else g.reshape(value, [0, canvas.channels]))
-        return g.reshape(g.concat(flat, 1), [0, len(canvas.members), 1, canvas.channels])
-
-    def _together(self, canvas: Canvas, stack: Stack) -> bool:
-        """Whether a stack's members stand side by side on a canvas."""
-        members = list(canvas.members)
-        if any(m not in members for m in stack.members):
-            return False
-        start = members.index(stack.members[0])
-        return members[start:start + len(stack.members)] == stack.members

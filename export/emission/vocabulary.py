@@ -268,8 +268,7 @@ class OnGrid(Operation):
 
 @dataclass(frozen=True, slots=True)
 class GridConstant(Operation):
-    """Whole numbers times a float32 scale for each place of the last axis: a matrix of int8, or a vector of int32.
-    `digest` is of both."""
+    """Whole numbers times float32 scales of the last axis: a matrix of int8, a vector of int32. `digest` is of both."""
     digest: str
     numbers: NDArray[Any] = field(compare=False, repr=False)
     scales: NDArray[Any] = field(compare=False, repr=False)
@@ -286,12 +285,13 @@ class Linear(Operation):
 @dataclass(frozen=True, slots=True)
 class Convolve(Operation):
     """`image [B, C, h, w]` under `kernel [out, C, kh, kw]` (not flipped), zeros outside: `low` rows and columns of them
-    before, `high` after; plus `bias [out]`."""
+    before, `high` after; plus `bias [out]`. Of the rows and columns of results every first one of `every` many."""
     image: Value
     kernel: Constant
     bias: Value | None
     low: tuple[int, int]
     high: tuple[int, int]
+    every: tuple[int, int] = (1, 1)
 
 
 OPERATIONS: tuple[type[Operation], ...] = (

@@ -21,7 +21,7 @@ from pixelsnail_infer.export.emission.canvas import declare, kept_as
 from pixelsnail_infer.export.emission.crossing import crossing, crossing_keys
 from pixelsnail_infer.export.emission.draw import emit_draw
 from pixelsnail_infer.export.emission.graph import Kind, Value
-from pixelsnail_infer.export.emission.row import exported, row_result_as
+from pixelsnail_infer.export.emission.results import exported, row_result_as
 from pixelsnail_infer.export.emission.scope import Scope
 from pixelsnail_infer.export.emission.step import StepScope
 from pixelsnail_infer.export.fields import Edge, Node, Offset

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from pixelsnail_infer.export.fields import Node
+from pixelsnail_infer.export.fields import Node, own_share
 
 __all__ = ["MAPS", "evaluate"]
 
@@ -67,7 +67,7 @@ def evaluate(node: Node, values: list[torch.Tensor], lead: int) -> torch.Tensor:
     if node.op == "key_reduce":
         return _reduce(attrs["fn"], values[0], -1)
     if node.op == "key_softmax":
-        return torch.softmax(values[0], dim=-1)
+        return torch.softmax(torch.cat(values, -1), -1).split([v.shape[-1] for v in values], -1)[own_share(node)]
     if node.op == "embedding":
         return F.embedding(values[0], attrs["weight"])
     raise ValueError(f"{node.op} is not position-wise")

@@ -9,20 +9,24 @@ from dataclasses import replace
 import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
+from pixelsnail_infer.export.lowering import sequences
 from pixelsnail_infer.export.lowering.axes import kinds_of, largest, position_axis, solid, with_axes
 from pixelsnail_infer.export.lowering.elementwise import constant, laid_out, materialised
-from pixelsnail_infer.export.lowering.pads import pad_window
+from pixelsnail_infer.export.lowering.pads import pad_window, widened
 from pixelsnail_infer.export.lowering.positionwise import positionwise, repeated
+from pixelsnail_infer.export.lowering.raster import is_raster
 from pixelsnail_infer.export.lowering.state import Lowering
+from pixelsnail_infer.export.lowering.strides import repeats
+from pixelsnail_infer.export.lowering.tokens import Part, Tokens
 from pixelsnail_infer.export.lowering.views import Atom, Dim, View, drop_axes, regroup, size_of
-from pixelsnail_infer.export.tracing.traced import BatchInt, TraceNode, Where
+from pixelsnail_infer.export.tracing.traced import TraceNode, Where
 
-__all__ = ["chunk", "concatenate", "expand", "join_channels", "joined", "narrow", "pad", "permute", "repeat", "reshape",
-           "select", "slice_", "split", "squeeze", "stack", "transpose", "unbind", "unsqueeze"]
+__all__ = ["concatenate", "expand", "join_channels", "joined", "pad", "permute", "repeat", "reshape",
+           "squeeze", "stack", "transpose", "unsqueeze"]
 
 
 def reshape(state: Lowering, item: TraceNode) -> View:
-    return regroup(state.get(item.args[0]), list(item.args[1]), item.where)
+    return repeats(regroup(state.get(item.args[0]), list(item.args[1]), item.where), item.where)
 
 
 def permute(state: Lowering, item: TraceNode) -> View:
@@ -48,8 +52,8 @@ def squeeze(state: Lowering, item: TraceNode) -> View:
     view = state.get(item.args[0])
     axes = item.args[1] if len(item.args) > 1 else range(len(view.dims))
     axes = {a % len(view.dims) for a in (axes if isinstance(axes, (list, tuple, range)) else [axes])}
-    dims = tuple(d for k, d in enumerate(view.dims) if k not in axes or size_of(d) > 1 or any(a.kind == "b" for a in d))
-    return replace(view, dims=dims)
+    dropped = {a for a in axes if size_of(view.dims[a]) == 1 and not any(atom.kind == "b" for atom in view.dims[a])}
+    return replace(view, dims=tuple(d for k, d in enumerate(view.dims) if k not in dropped))
 
 
 def expand(state: Lowering, item: TraceNode) -> View:
@@ -81,18 +85,20 @@ def repeat(state: Lowering, item: TraceNode) -> View:
     return copied
 
 
-def pad(state: Lowering, item: TraceNode) -> View:
+def pad(state: Lowering, item: TraceNode) -> Part:
     view, amounts = state.get(item.args[0]), item.args[1]
-    if any(amounts[:4]):
+    if any(amounts[:4]) and isinstance(view, View):
         view = laid_out(view, item.where)
     value = float(item.args[2]) if len(item.args) > 2 else 0.0
-    low, high = [0, 0], [0, 0]
-    axes: list[int | None] = [None, None]
+    low, high, axes = [0, 0], [0, 0], list[int | None]((None, None))
     for k in range(len(amounts) // 2):
         before, after = amounts[2 * k], amounts[2 * k + 1]
         if not before and not after:
             continue
         place = len(view.dims) - 1 - k
+        if isinstance(view, Tokens) or is_raster(view, place):
+            view = sequences.pad(view, place, (before, after), value, item.where)
+            continue
         axis = position_axis(view, place)
         if axis is None:
             view = _pad_channels(view, place, (before, after), value, item.where)
@@ -113,98 +119,6 @@ def _pad_channels(view: View, axis: int, amounts: tuple[int, int], value: float,
     return join([*([fill[0]] if amounts[0] else []), view, *([fill[1]] if amounts[1] else [])], axis, where)
 
 
-def _widened(view: View, axis: int, place: int, amounts: tuple[int, int], border: torch.Tensor, where: Where) -> View:
-    """The view with `amounts` of rows (place 0) or columns (1), dimension `axis`, added before and after."""
-    low, high = amounts
-    if place == 0:
-        return pad_window(view, (axis, None), (low, 0), (high, 0), border, where)
-    return pad_window(view, (None, axis), (0, low), (0, high), border, where)
-
-
-def narrow(view: View, axis: int, start: int, size: int, where: Where) -> View:
-    """`size` entries of dimension `axis` from `start`."""
-    dim = view.dims[axis]
-    total = size_of(dim)
-    if start == 0 and size == total:
-        return view
-    if axis >= len(view.dims) - 2:
-        view = laid_out(view, where)
-        dim = view.dims[axis]
-    place = position_axis(view, axis)
-    if place is not None:
-        zero = torch.zeros((), dtype=view.node.dtype)
-        return _widened(view, axis, place, (-start, start + size - total), zero, where)
-    kinds = [a for a in solid(dim) if a.kind != "e"]
-    if any(a.kind != "c" for a in kinds):
-        raise UnsupportedOpError(f"{where} cuts along flattened positions or keys, which is not understood.")
-    if not kinds:
-        return replace(view, dims=(*view.dims[:axis], (Atom("e", size),), *view.dims[axis + 1:]))
-    inner = size_of(tuple(kinds[1:]))
-    if start % inner or size % inner:
-        raise UnsupportedOpError(f"{where} cuts through the middle of a channel axis.")
-    atom = kinds[0]
-    channels = list(view.node.channels)
-    channels[atom.axis] = size // inner
-    attrs = {"axis": atom.axis, "start": start // inner, "size": size // inner}
-    dims = list(view.dims)
-    dims[axis] = (atom._replace(size=size // inner), *kinds[1:])
-    return positionwise("slice", [view], tuple(channels), tuple(dims), where, attrs=attrs, keys=view.node.keys)
-
-
-def slice_(state: Lowering, item: TraceNode) -> View | torch.Tensor:
-    view = state.get(item.args[0])
-    axis = item.args[1] if len(item.args) > 1 else 0
-    start = item.args[2] if len(item.args) > 2 and item.args[2] is not None else 0
-    stop = item.args[3] if len(item.args) > 3 and item.args[3] is not None else 1 << 62
-    step = item.args[4] if len(item.args) > 4 else 1
-    axis %= len(view.dims)
-    if any(isinstance(v, BatchInt) for v in (start, stop)) or any(a.kind == "b" for a in view.dims[axis]):
-        if start == 0 and (isinstance(stop, BatchInt) or stop >= 1 << 60):
-            return view
-        raise UnsupportedOpError(f"{item.where} cuts along the batch.")
-    total = size_of(view.dims[axis])
-    start, stop = min(start + total if start < 0 else start, total), min(stop + total if stop < 0 else stop, total)
-    if step != 1:
-        raise UnsupportedOpError(f"{item.where} takes every {step}th entry of {start}:{stop}, which is not understood.")
-    if stop <= start:  # nothing at all, as of the rows above the first one: a constant
-        sizes = [size_of(d) for d in view.dims]
-        return torch.empty([0 if k == axis else size for k, size in enumerate(sizes)], dtype=view.node.dtype)
-    return narrow(view, axis, start, stop - start, item.where)
-
-
-def select(state: Lowering, item: TraceNode) -> View:
-    view, axis, index = state.get(item.args[0]), item.args[1], item.args[2]
-    axis %= len(view.dims)
-    if kinds_of(view.dims[axis]) not in ([], ["c"], ["e"]) and position_axis(view, axis) is None:
-        raise UnsupportedOpError(f"{item.where} selects one entry along the batch, keys or flattened positions.")
-    cut = narrow(view, axis, index % size_of(view.dims[axis]), 1, item.where)
-    return replace(cut, dims=(*cut.dims[:axis], *cut.dims[axis + 1:]))
-
-
-def split(state: Lowering, item: TraceNode) -> list[View]:
-    view, sizes = state.get(item.args[0]), item.args[1]
-    axis = (item.args[2] if len(item.args) > 2 else item.kwargs.get("dim", 0)) % len(view.dims)
-    total = size_of(view.dims[axis])
-    if isinstance(sizes, int):
-        sizes = [min(sizes, total - start) for start in range(0, total, sizes)]
-    starts = [sum(sizes[:k]) for k in range(len(sizes))]
-    return [narrow(view, axis, start, size, item.where) for start, size in zip(starts, sizes, strict=True)]
-
-
-def chunk(state: Lowering, item: TraceNode) -> list[View]:
-    view = state.get(item.args[0])
-    axis = (item.args[2] if len(item.args) > 2 else 0) % len(view.dims)
-    size = -(-size_of(view.dims[axis]) // item.args[1])
-    return split(state, TraceNode("split", (item.args[0], size, axis), {}, item.outputs, item.where))
-
-
-def unbind(state: Lowering, item: TraceNode) -> list[View]:
-    axis = item.args[1] if len(item.args) > 1 else 0
-    count = size_of(state.get(item.args[0]).dims[axis])
-    return [select(state, TraceNode("select", (item.args[0], axis, k), {}, item.outputs, item.where))
-            for k in range(count)]
-
-
 def stack(state: Lowering, item: TraceNode) -> View:
     parts = state.get(item.args[0])
     axis = item.args[1] if len(item.args) > 1 else 0
@@ -215,10 +129,12 @@ def stack(state: Lowering, item: TraceNode) -> View:
     return join(new, axis, item.where)
 
 
-def concatenate(state: Lowering, item: TraceNode) -> View:
+def concatenate(state: Lowering, item: TraceNode) -> Part:
     parts = state.get(item.args[0])
-    rank = next(len(p.dims) for p in parts if isinstance(p, View))
+    rank = next(len(p.dims) for p in parts if isinstance(p, (View, Tokens)))
     axis = (item.args[1] if len(item.args) > 1 else 0) % rank
+    if any(isinstance(p, Tokens) or (isinstance(p, View) and is_raster(p, axis)) for p in parts):
+        return sequences.join(parts, axis, item.where)
     return join([p for p in parts if isinstance(p, View) or p.numel()], axis, item.where)
 
 
@@ -294,5 +210,5 @@ def _join_positions(parts: Sequence[View | torch.Tensor], axis: int, place: int,
                 raise UnsupportedOpError(f"{where} joins a map with a constant that is not uniform along its rows "
                                          "or columns.")
             amounts = (const.shape[axis], 0) if side == 0 else (0, const.shape[axis])
-            view = _widened(view, axis, place, amounts, const.flatten()[0].to(view.node.dtype), where)
+            view = widened(view, axis, place, amounts, const.flatten()[0].to(view.node.dtype), where)
     return view

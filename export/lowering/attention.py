@@ -13,6 +13,7 @@ from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lowering.axes import kinds_of, solid, spans_keys, spans_positions
 from pixelsnail_infer.export.lowering.elementwise import constant
 from pixelsnail_infer.export.lowering.state import Flip, Lowering
+from pixelsnail_infer.export.lowering.strides import regridded
 from pixelsnail_infer.export.lowering.views import Atom, Dim, View, drop_axes, size_of
 from pixelsnail_infer.export.tracing.traced import Where
 
@@ -88,6 +89,7 @@ def scores(state: Lowering, a: View, b: View, where: Where) -> View:
 def _scores(query: View, key: View, attrs: dict[str, int], where: Where) -> View:
     if not scored(query, key):
         raise UnsupportedOpError(f"{where}: a product of two values that is not attention over positions.")
+    query, key = _on_pixels(query, where), _on_pixels(key, where)
     q, k, heads = _together(_headed(query, query.dims[-1], where), _headed(key, key.dims[-2], where), where)
     channels = max(q.node.channels[:-1], k.node.channels[:-1], key=math.prod)
     node = Node("key_dot", [q.edge, _key_edge(k)], q.frame, channels, q.node.dtype, where,
@@ -95,6 +97,14 @@ def _scores(query: View, key: View, attrs: dict[str, int], where: Where) -> View
     positions = (Atom("y", q.frame[0]), Atom("x", q.frame[1]))  # type: ignore[index]
     keys = (Atom("Y", k.frame[0]), Atom("X", k.frame[1]))  # type: ignore[index]
     return View(node, (*heads, positions, keys), q.frame)
+
+
+def _on_pixels(view: View, where: Where) -> View:
+    """The view of a factor of attention, which has a position for each pixel of its canvas."""
+    if view.node.pixel and view.node.stride != (1, 1):
+        raise UnsupportedOpError(f"{where} attends to positions that are {view.node.stride} pixels apart; attention on "
+                                 "a coarser lattice than the pixels' is not understood.")
+    return regridded(view, (1, 1))
 
 
 def with_constant(state: Lowering, view: View, tensor: torch.Tensor, where: Where
@@ -149,7 +159,7 @@ def _key_edge(view: View) -> Edge:
         return Edge(view.node, keys=True)
     node = view.node
     return Edge(Node("map", [view.edge], view.frame, node.channels, node.dtype, node.where, None, {"fn": "identity"},
-                     node.pixel, node.condition), keys=True)
+                     node.pixel, node.condition, node.stride), keys=True)
 
 
 def _headed(view: View, width: Dim, where: Where) -> tuple[View, tuple[Dim, ...]]:
@@ -186,6 +196,7 @@ def mixed(a: View, b: View, where: Where) -> View:
     heads = [x for d in a.dims[:-2] for x in solid(d) if x.kind == "c"]
     weights = drop_axes(a, [x.axis for x in heads], where, tuple(x.size for x in heads))
     lead = tuple(tuple(x._replace(axis=heads.index(x)) if x.kind == "c" else x for x in solid(d)) for d in a.dims[:-2])
+    b = _on_pixels(b, where)
     weights, values, lead = _together((weights, lead), _headed(b, b.dims[-1], where), where, 0)
     if values.frame != a.node.keys:
         raise UnsupportedOpError(f"{where}: attention over {a.node.keys} keys meets values of {values.frame}.")

@@ -16,7 +16,7 @@ from pixelsnail_infer.export.lowering.state import Flip
 from pixelsnail_infer.export.lowering.views import Atom, Dim, View, channel_view, drop_axes, regroup, size_of
 from pixelsnail_infer.export.tracing.traced import BatchInt, Where
 
-__all__ = ["align", "constant", "elementwise", "laid_out", "materialised", "spread"]
+__all__ = ["align", "constant", "elementwise", "laid_out", "materialised", "spread", "without_nan"]
 
 
 def elementwise(fn: str, operands: list[View | torch.Tensor], where: Where, *, params: dict[str, Any] | None = None,
@@ -29,6 +29,13 @@ def elementwise(fn: str, operands: list[View | torch.Tensor], where: Where, *, p
             dtype = torch.promote_types(dtype, view.node.dtype)
     return positionwise("map", views, channels, dims, where, attrs={"fn": fn, "params": params or {}}, dtype=dtype,
                         keys=keys)
+
+
+def without_nan(view: View, where: Where) -> View:
+    """The view with zeros where it is NaN."""
+    zero = torch.zeros((), dtype=view.node.dtype)
+    hidden = elementwise("isnan", [view], where, dtype=torch.bool)
+    return elementwise("where", [hidden, zero, view], where, dtype=view.node.dtype)
 
 
 def align(operands: list[View | torch.Tensor], where: Where

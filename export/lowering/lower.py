@@ -15,8 +15,10 @@ import torch
 from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
 from pixelsnail_infer.export.fields import Node
 from pixelsnail_infer.export.lowering.axes import as_map, solid
+from pixelsnail_infer.export.lowering.distribution import apply
 from pixelsnail_infer.export.lowering.state import Flip, Lowering
 from pixelsnail_infer.export.lowering.table import HANDLERS
+from pixelsnail_infer.export.lowering.tokens import Tokens
 from pixelsnail_infer.export.lowering.views import Atom, View, drop_axes, whole
 from pixelsnail_infer.export.tracing.traced import BatchInt, Trace, TraceNode, Where, references
 
@@ -51,7 +53,7 @@ def _walk(trace: Trace, pixels: str, state: Lowering) -> Node:
             raise UnsupportedOpError(
                 f"{item.where} is not understood by the exporter. Write it with supported operations "
                 "(docs/exporter.md lists them), or report it with the model.")
-        result = handler(state, item) if state.views(item) else _folded(state, item)
+        result = apply(state, item, handler) if state.views(item) else _folded(state, item)
         results = result if isinstance(result, (tuple, list)) else (result,)
         for index, value in zip(item.outputs, results, strict=False):
             state.values[index] = value
@@ -100,6 +102,9 @@ def _output(value: Any, state: Lowering) -> Node:
     if isinstance(value, torch.Tensor):
         raise ModelError(f"no logit on the {state.shape} canvas depends on a pixel: there is no step to export, for "
                          "all pixels could be drawn at once.")
+    if isinstance(value, Tokens):
+        raise ModelError(f"the network's output has {value.count} tokens; give the last {value.inside} of them, one "
+                         "for every pixel, as a map of logits [B, levels, H, W].")
     found = as_map(value, -2, -1) if isinstance(value, View) and len(value.dims) == 4 else None
     if found is None or found.frame != state.shape:
         raise ModelError(f"the network's output is not a map of logits over the {state.shape} canvas; "
@@ -114,4 +119,4 @@ def _output(value: Any, state: Lowering) -> Node:
         total *= value.node.channels[axis]
     value = drop_axes(value, order, where, (total,))
     return Node("map", [value.edge], state.shape, (total,), value.node.dtype, where, None, {"fn": "identity"},
-                value.node.pixel, value.node.condition)
+                value.node.pixel, value.node.condition, value.node.stride)

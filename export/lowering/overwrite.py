@@ -12,11 +12,14 @@ import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.fields import Edge, Node
-from pixelsnail_infer.export.lowering.arrangement import join_channels, narrow
+from pixelsnail_infer.export.lowering import sequences
+from pixelsnail_infer.export.lowering.arrangement import join_channels
 from pixelsnail_infer.export.lowering.axes import kinds_of, position_axis, solid, with_axes
+from pixelsnail_infer.export.lowering.cuts import narrow
 from pixelsnail_infer.export.lowering.elementwise import elementwise, laid_out
 from pixelsnail_infer.export.lowering.pads import pad_window
 from pixelsnail_infer.export.lowering.state import Lowering
+from pixelsnail_infer.export.lowering.tokens import Tokens
 from pixelsnail_infer.export.lowering.views import Atom, View, size_of
 from pixelsnail_infer.export.tracing.traced import BatchInt, TraceNode, Where
 
@@ -25,8 +28,10 @@ __all__ = ["select_scatter", "slice_scatter"]
 Value = View | torch.Tensor
 
 
-def slice_scatter(state: Lowering, item: TraceNode) -> Value:
+def slice_scatter(state: Lowering, item: TraceNode) -> Value | Tokens:
     base, part, axis, start, stop, step = (state.get(a) for a in item.args)
+    if _in_sequence(base, axis) or _in_sequence(part, axis):
+        return _into_sequence(base, part, axis, slice(start, stop, step), item.where)
     if any(isinstance(v, BatchInt) for v in (start, stop)) or any(
             isinstance(v, View) and any(a.kind == "b" for a in v.dims[axis]) for v in (base, part)):
         raise UnsupportedOpError(f"{item.where} writes into some of the images of a batch: they would differ by where "
@@ -40,18 +45,45 @@ def slice_scatter(state: Lowering, item: TraceNode) -> Value:
                                  "channels, and of constants.")
     for k, place in enumerate(range(start, stop, step)):
         one = narrow(part, axis, k, 1, item.where)
+        assert isinstance(one, View)  # no token was cut
         base = overwrite(base, one, axis, (place, place + 1), state.shape, item.where)
     return base
 
 
-def select_scatter(state: Lowering, item: TraceNode) -> Value:
+def select_scatter(state: Lowering, item: TraceNode) -> Value | Tokens:
     base, part, axis, index = (state.get(a) for a in item.args)
+    if _in_sequence(base, axis):
+        return _into_sequence(base, _unsqueezed(part, base, axis), axis, slice(index, index + 1, 1), item.where)
     if isinstance(base, View) and any(a.kind == "b" for a in base.dims[axis]):
         raise UnsupportedOpError(f"{item.where} writes into one image of a batch: it would differ by where it stands.")
     return overwrite(base, _unsqueezed(part, base, axis), axis, (index, index + 1), state.shape, item.where)
 
 
-def _unsqueezed(part: Value, base: Value, axis: int) -> Value:
+def _in_sequence(value: Value | Tokens, axis: int) -> bool:
+    """Whether dimension `axis` is the tokens of a sequence of more or fewer tokens than pixels."""
+    return isinstance(value, Tokens) and axis in (value.axis, value.axis + len(value.dims))
+
+
+def _into_sequence(base: Value | Tokens, part: Value | Tokens, axis: int, cut: slice, where: Where) -> View | Tokens:
+    """The first or the last tokens of a sequence written over: it is joined anew."""
+    total = base.shape[axis] if isinstance(base, torch.Tensor) else size_of(base.dims[axis])
+    if cut.step != 1 or (cut.start and cut.stop < total):
+        raise UnsupportedOpError(f"{where} writes over tokens {cut.start}:{cut.stop}:{cut.step} of a sequence of "
+                                 f"{total}, which is understood of its first ones or its last ones.")
+    if not cut.start:
+        assert isinstance(base, Tokens)  # the part alone is no sequence that ends before the last pixel
+        return sequences.join([part, sequences.narrow(base, axis, cut.stop, total - cut.stop, where)], axis, where)
+    if isinstance(base, View):  # which has pixels in front of the part, too
+        nothing = torch.zeros([cut.start if k == axis else 1 for k in range(len(base.dims))], dtype=base.node.dtype)
+        whole = sequences.join([nothing, part], axis, where)
+        assert isinstance(whole, View)
+        return elementwise("where", [_mask(base, axis, slice(cut.start, None)), whole, base], where)
+    rest = base.narrow(axis, 0, cut.start) if isinstance(base, torch.Tensor) else \
+        sequences.narrow(base, axis, 0, cut.start, where)
+    return sequences.join([rest, part], axis, where)
+
+
+def _unsqueezed(part: Value, base: Value | Tokens, axis: int) -> Value:
     """The part with the axis along which it is one entry; rows or columns, where it has only the others."""
     if isinstance(part, torch.Tensor):
         return part.unsqueeze(axis)
@@ -163,7 +195,9 @@ def _joined(base: Value, part: Value, axis: int, cut: tuple[int, int], where: Wh
 def _cut(value: Value, axis: int, start: int, stop: int, where: Where) -> Value:
     if isinstance(value, torch.Tensor):
         return value.narrow(axis, start, stop - start)
-    return narrow(value, axis, start, stop - start, where)
+    found = narrow(value, axis, start, stop - start, where)
+    assert isinstance(found, View)  # no token was cut
+    return found
 
 
 def _pieces(value: Value, axis: int) -> list[Value]:

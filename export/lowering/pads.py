@@ -13,7 +13,7 @@ from pixelsnail_infer.export.lowering.state import Lowering
 from pixelsnail_infer.export.lowering.views import View
 from pixelsnail_infer.export.tracing.traced import TraceNode, Where
 
-__all__ = ["max_pool", "pad_window"]
+__all__ = ["max_pool", "pad_window", "widened"]
 
 
 def pad_window(view: View, axes: tuple[int | None, int | None], low: tuple[int, int], high: tuple[int, int],
@@ -33,7 +33,7 @@ def pad_window(view: View, axes: tuple[int | None, int | None], low: tuple[int, 
     widened = max(*low, *high) > 0
     if widened and (hides or differs):
         node = Node("map", [view.edge], view.frame, view.node.channels, view.node.dtype, where, None,
-                    {"fn": "identity"}, view.node.pixel, view.node.condition)
+                    {"fn": "identity"}, view.node.pixel, view.node.condition, view.node.stride)
         view = View(node, view.dims, view.frame)
         (fh, fw), dy, dx = view.frame, 0, 0  # type: ignore[misc]
     frame = (fh + low[0] + high[0], fw + low[1] + high[1])
@@ -41,6 +41,14 @@ def pad_window(view: View, axes: tuple[int | None, int | None], low: tuple[int, 
         raise UnsupportedOpError(f"{where} crops a map to nothing.")
     return replace(view, dims=with_axes(view.dims, axes, frame), frame=frame, dy=dy - low[0], dx=dx - low[1],
                    border=border if widened else view.border)
+
+
+def widened(view: View, axis: int, place: int, amounts: tuple[int, int], border: torch.Tensor, where: Where) -> View:
+    """The view with `amounts` of rows (place 0) or columns (1), dimension `axis`, added before and after."""
+    low, high = amounts
+    if place == 0:
+        return pad_window(view, (axis, None), (low, 0), (high, 0), border, where)
+    return pad_window(view, (None, axis), (0, low), (0, high), border, where)
 
 
 def max_pool(state: Lowering, item: TraceNode) -> list[View | None]:
@@ -55,7 +63,8 @@ def max_pool(state: Lowering, item: TraceNode) -> list[View | None]:
                                  "understood.")
     if not view.plain:
         view = View(Node("map", [view.edge], view.frame, view.node.channels, view.node.dtype, item.where, None,
-                         {"fn": "identity"}, view.node.pixel, view.node.condition), view.dims, view.frame)
+                         {"fn": "identity"}, view.node.pixel, view.node.condition, view.node.stride), view.dims,
+                    view.frame)
     assert view.frame is not None
     frame = (view.frame[0] // py, view.frame[1] // px)
     return [replace(view, dims=with_axes(view.dims, (-2, -1), frame), frame=frame, pool=(py, px)), None]

@@ -10,6 +10,7 @@ from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.evaluation.torch_ops import evaluate
 from pixelsnail_infer.export.fields import Edge, Node
 from pixelsnail_infer.export.lowering.axes import largest
+from pixelsnail_infer.export.lowering.strides import common_stride, regridded
 from pixelsnail_infer.export.lowering.views import View
 from pixelsnail_infer.export.tracing.traced import Where
 
@@ -23,11 +24,12 @@ def positionwise(op: str, views: list[View], channels: tuple[int, ...], dims: tu
     its border with it, so that pads before an activation and after it come to the same."""
     attrs = attrs or {}
     frame = largest([v.frame for v in views])
-    views = [repeated(v, frame, where) for v in views]
+    stride = common_stride(views, where)
+    views = [regridded(repeated(v, frame, where), stride) for v in views]
     placed = [v for v in views if v.frame is not None]
     dtype = dtype or views[0].node.dtype
     pixel, condition = any(v.node.pixel for v in views), any(v.node.condition for v in views)
-    node = Node(op, [], frame, channels, dtype, where, keys, attrs, pixel, condition)
+    node = Node(op, [], frame, channels, dtype, where, keys, attrs, pixel, condition, stride)
     if not placed or all(v.plain for v in placed) or not _shared(views, placed):
         node.inputs = [v.edge for v in views]
         return View(node, dims, frame)
@@ -49,7 +51,7 @@ def repeated(view: View, frame: tuple[int, int] | None, where: Where) -> View:
         raise UnsupportedOpError(f"{where}: maps of different sizes {view.frame} and {frame} meet.")
     if not view.plain:
         node = Node("map", [edge], view.frame, node.channels, node.dtype, where, None, {"fn": "identity"}, False,
-                    node.condition)
+                    node.condition, node.stride)
     factors = frame[0] // height, frame[1] // width
     return View(Node("upsample", [Edge(node)], frame, node.channels, node.dtype, where, None, {"factors": factors},
                      False, node.condition), view.dims, frame)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pixelsnail_infer.errors import ModelError
+from pixelsnail_infer.export.lowering.tokens import Tokens
 from pixelsnail_infer.export.lowering.views import View
 from pixelsnail_infer.export.tracing.traced import Ref, TraceNode, references
 
@@ -45,4 +46,4 @@ class Lowering:
 
     def views(self, item: TraceNode) -> bool:
         """Whether any argument is a view; otherwise all are constants."""
-        return any(isinstance(self.values[k], View) for k in references((item.args, item.kwargs)))
+        return any(isinstance(self.values[k], (View, Tokens)) for k in references((item.args, item.kwargs)))

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from pixelsnail_infer.errors import ModelError, NotCausalError, UnsupportedOpError
-from pixelsnail_infer.export.fields import Edge, Node
-from pixelsnail_infer.export.lowering import arrangement, attention, contraction
-from pixelsnail_infer.export.lowering.axes import as_map, kinds_of, solid, spans_keys, with_axes
-from pixelsnail_infer.export.lowering.elementwise import elementwise
+from pixelsnail_infer.export.lowering import arrangement, attention, contraction, cuts
+from pixelsnail_infer.export.lowering.axes import as_map, kinds_of, solid, spans_keys
+from pixelsnail_infer.export.lowering.elementwise import elementwise, without_nan
 from pixelsnail_infer.export.lowering.overwrite import select_scatter, slice_scatter
 from pixelsnail_infer.export.lowering.pads import max_pool
 from pixelsnail_infer.export.lowering.positionwise import positionwise
 from pixelsnail_infer.export.lowering.state import Lowering
+from pixelsnail_infer.export.lowering.strides import upsampled
 from pixelsnail_infer.export.lowering.views import Atom, View, size_of
 from pixelsnail_infer.export.tracing.traced import BatchInt, TraceNode
 
@@ -108,7 +108,9 @@ def _glu(state: Lowering, item: TraceNode) -> View:
     view = state.get(item.args[0])
     axis = (item.args[1] if len(item.args) > 1 else -1) % len(view.dims)
     half = size_of(view.dims[axis]) // 2
-    a, b = (arrangement.narrow(view, axis, start, half, item.where) for start in (0, half))
+    a, b = (cuts.narrow(view, axis, start, half, item.where) for start in (0, half))
+    if not isinstance(a, View) or not isinstance(b, View):
+        raise UnsupportedOpError(f"{item.where} works over an axis that is not channels.")
     return elementwise("mul", [a, elementwise("sigmoid", [b], item.where)], item.where)
 
 
@@ -149,17 +151,11 @@ def _over_the_canvas(state: Lowering, item: TraceNode) -> View:
     raise NotCausalError(f"{item.where} works over all positions of the canvas, later pixels included.")
 
 
-def _without_nan(view: View, item: TraceNode) -> View:
-    zero = torch.zeros((), dtype=view.node.dtype)
-    hidden = elementwise("isnan", [view], item.where, dtype=torch.bool)
-    return elementwise("where", [hidden, zero, view], item.where, dtype=view.node.dtype)
-
-
 def _nan_to_num(state: Lowering, item: TraceNode) -> View:
     """NaN becomes 0; infinities stay, since no trained network gives any."""
     if any(value is not None for value in (*item.args[1:], *item.kwargs.values())):
         raise UnsupportedOpError(f"{item.where} with numbers of its own is not understood; torch.where is.")
-    return _without_nan(state.get(item.args[0]), item)
+    return without_nan(state.get(item.args[0]), item.where)
 
 
 def _softmax(state: Lowering, item: TraceNode) -> View:
@@ -167,7 +163,7 @@ def _softmax(state: Lowering, item: TraceNode) -> View:
     kinds = kinds_of(view.dims[axis])
     if spans_keys(view, axis):
         weights = positionwise("key_softmax", [view], view.node.channels, view.dims, item.where, keys=view.node.keys)
-        return _without_nan(weights, item) if "safe" in item.op else weights
+        return without_nan(weights, item.where) if "safe" in item.op else weights
     _refuse_positions(view, axis, item)
     if len(kinds) > 1:
         view = arrangement.joined(view, axis, item.where)
@@ -230,8 +226,8 @@ def _embedding(state: Lowering, item: TraceNode) -> View:
 def _upsample(state: Lowering, item: TraceNode) -> View:
     view = state.get(item.args[0])
     found = as_map(view, -2, -1)
-    if view.node.pixel or found is None or found.frame is None or not found.plain:
-        raise UnsupportedOpError(f"{item.where}: only maps made from conditions can be upsampled.")
+    if found is None or found.frame is None:
+        raise UnsupportedOpError(f"{item.where}: only maps [B, C, rows, columns] can be upsampled.")
     scales = [a for a in item.args[1:] if a is not None]
     h, w = found.frame
     if isinstance(scales[0][0], int) and len(scales) == 1:
@@ -240,12 +236,7 @@ def _upsample(state: Lowering, item: TraceNode) -> View:
         sy, sx = (float(s) for s in (scales[-1] if isinstance(scales[-1], (list, tuple)) else scales[-2:]))
     if sy != int(sy) or sx != int(sx):
         raise UnsupportedOpError(f"{item.where}: upsampling by ({sy}, {sx}); only whole factors are understood.")
-    frame = (h * int(sy), w * int(sx))
-    if frame == found.frame:
-        return found
-    node = Node("upsample", [Edge(view.node)], frame, view.node.channels, view.node.dtype, item.where, None,
-                {"factors": (int(sy), int(sx))}, False, view.node.condition)
-    return View(node, with_axes(found.dims, (-2, -1), frame), frame)
+    return upsampled(found, (-2, -1), (int(sy), int(sx)), item.where)
 
 
 HANDLERS: dict[str, Handler] = {
@@ -254,9 +245,9 @@ HANDLERS: dict[str, Handler] = {
     "permute": arrangement.permute, "transpose": arrangement.transpose, "t": arrangement.transpose,
     "unsqueeze": arrangement.unsqueeze, "squeeze": arrangement.squeeze, "expand": arrangement.expand,
     "repeat": arrangement.repeat,
-    "constant_pad_nd": arrangement.pad, "slice": arrangement.slice_, "select": arrangement.select,
-    "split": arrangement.split, "split_with_sizes": arrangement.split, "chunk": arrangement.chunk,
-    "unbind": arrangement.unbind, "cat": arrangement.concatenate, "stack": arrangement.stack,
+    "constant_pad_nd": arrangement.pad, "slice": cuts.slice_, "select": cuts.select,
+    "split": cuts.split, "split_with_sizes": cuts.split, "chunk": cuts.chunk,
+    "unbind": cuts.unbind, "cat": arrangement.concatenate, "stack": arrangement.stack,
     "slice_scatter": slice_scatter, "select_scatter": select_scatter,
     "convolution": contraction.convolution, "mm": contraction.mm, "addmm": contraction.addmm,
     "bmm": contraction.bmm, "baddbmm": contraction.baddbmm, "_to_copy": _cast,

@@ -15,9 +15,10 @@ import torch
 
 from pixelsnail_infer.errors import UnsupportedOpError
 from pixelsnail_infer.export.fields import Edge, Node
+from pixelsnail_infer.export.lattice import times
 from pixelsnail_infer.export.tracing.traced import BatchInt, Where
 
-__all__ = ["Atom", "Dim", "View", "channel_view", "drop_axes", "regroup", "size_of", "whole"]
+__all__ = ["Atom", "Dim", "View", "channel_view", "drop_axes", "filled", "regroup", "size_of", "whole"]
 
 
 class Atom(NamedTuple):
@@ -33,7 +34,8 @@ Dim = tuple[Atom, ...]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """`node` seen through a window: position (i, j) shows the node at (i + dy, j + dx), or `border` outside its frame.
+    """`node` seen through a window: position (i, j) shows the node at (i + dy, j + dx), or `border` outside its frame,
+    in positions of the node whatever its stride.
 
     With `pool` the window's positions are the maxima of blocks of that many rows and columns.
     """
@@ -51,7 +53,7 @@ class View:
         if self.pool is not None:
             raise UnsupportedOpError(f"{self.node.where}: pooled values may only be keys and values of attention, in "
                                      "matrix products (einsum takes a single key by an elementwise one).")
-        return Edge(self.node, self.dy, self.dx, self.border if self.outside else None)
+        return Edge(self.node, *times((self.dy, self.dx), self.node.stride), self.border if self.outside else None)
 
     @property
     def outside(self) -> bool:
@@ -82,7 +84,7 @@ def channel_view(node: Node, where: Where, shape: tuple[int, ...]) -> Node:
     if shape == node.channels:
         return node
     return Node("reshape", [Edge(node)], node.frame, shape, node.dtype, where, node.keys, {}, node.pixel,
-                node.condition)
+                node.condition, node.stride)
 
 
 def regroup(view: View, target: list[int | BatchInt], where: Where) -> View:
@@ -90,7 +92,7 @@ def regroup(view: View, target: list[int | BatchInt], where: Where) -> View:
     atoms = [a for dim in view.dims for a in dim]
     left = list(enumerate(a for a in atoms if a.size > 1 or a.kind == "b"))
     spans: list[list[int]] = [[] for _ in left]  # the dimensions that each of them is in
-    target = _fill(atoms, target, where)
+    target = filled(atoms, target, where)
     dims: list[list[Atom]] = [[] for _ in target]
     cut = False  # whether a channel axis had to be split
     for number, size in enumerate(target):
@@ -136,7 +138,7 @@ def _hint(atoms: list[Atom], spans: list[list[int]], dims: list[list[Atom]]) -> 
             dims[after].insert(larger[-1] + 1 if behind and larger else 0, atom)
 
 
-def _fill(atoms: list[Atom], target: list[int | BatchInt], where: Where) -> list[int | BatchInt]:
+def filled(atoms: list[Atom], target: list[int | BatchInt], where: Where) -> list[int | BatchInt]:
     """Replace a -1 in a target shape by what is left."""
     known = math.prod(t.factor if isinstance(t, BatchInt) else t for t in target if t != -1)
     total = math.prod(a.size for a in atoms if a.kind != "b")
@@ -187,5 +189,5 @@ def drop_axes(view: View, order: list[int], where: Where, shape: tuple[int, ...]
     if order != sorted(order):
         permuted = tuple(node.channels[k] for k in (*order, *missing))
         node = Node("permute", [Edge(node)], node.frame, permuted, node.dtype, where, node.keys,
-                    {"order": (*order, *missing)}, node.pixel, node.condition)
+                    {"order": (*order, *missing)}, node.pixel, node.condition, node.stride)
     return replace(view, node=channel_view(node, where, shape), border=border)

@@ -3,6 +3,7 @@
 Every kept value has a whole canvas that starts as NaN: a read of anything that the schedule has not computed yet shows
 in the result. A row at once takes every node of the step in one go for all columns, and a column's reads of what its
 step could not have, later columns and the parts of the step that come after, give NaN as they do one by one.
+A value of a stride is computed at its live pixels only, and is read everywhere else from its canvas.
 `run_full` evaluates the normal form over all positions at once, which proves lowering alone.
 """
 
@@ -18,7 +19,8 @@ from pixelsnail_infer.export.analysis.states import Kept, kept_values
 from pixelsnail_infer.export.evaluation.torch_ops import evaluate
 from pixelsnail_infer.export.evaluation.whole import attend, full_value, pooled, tap_sum
 from pixelsnail_infer.export.evaluation.windows import window
-from pixelsnail_infer.export.fields import TAPPED, Node, key_ends, topological
+from pixelsnail_infer.export.fields import TAPPED, Edge, Node, is_held, key_ends, topological
+from pixelsnail_infer.export.lattice import cell, cells
 
 __all__ = ["run_full", "run_staged", "staged_rows"]
 
@@ -57,11 +59,11 @@ class _Run:
         batch = self.codes.shape[0]
         self.store: dict[Node, torch.Tensor] = {}
         for node in kept:
-            empty = torch.empty((batch, height, width, *node.channels), dtype=node.dtype)
+            empty = torch.empty((batch, *cells((height, width), node.stride), *node.channels), dtype=node.dtype)
             self.store[node] = empty.fill_(self._unknown(empty))
         self.products = {mix: {dot for dot, _ in key_products(mix)} for mix in program.support}
-        self.row: dict[Node, torch.Tensor] = {}  # [B, W, ...]
-        self.step: dict[Node, torch.Tensor] = {}  # [B, columns, ...]
+        self.row: dict[Node, torch.Tensor] = {}  # [B, cells of a row, ...], where the row is live
+        self.step: dict[Node, torch.Tensor] = {}  # [B, live columns, ...], where the row and a column are
 
     def run(self, at_once: Callable[[], bool]) -> Iterator[torch.Tensor]:
         height, width = self.program.shape
@@ -82,20 +84,30 @@ class _Run:
 
     def _compute(self, nodes: list[Node], values: dict[Node, torch.Tensor], i: int, columns: slice) -> None:
         for node in nodes:
-            values[node] = self._guarded(node, self._value(node, i, columns), i, columns.start)
-            self._keep(node, values[node], i, columns)
+            live = self._live(node, i, columns)
+            if live is not None:
+                values[node] = self._guarded(node, self._value(node, i, live), i, live)
+                self._keep(node, values[node], i, live)
+
+    @staticmethod
+    def _live(node: Node, i: int, columns: slice) -> slice | None:
+        """Those of some columns at which a node is computed in a row, None where there are none."""
+        sy, sx = node.stride
+        start = columns.start + -columns.start % sx
+        return slice(start, columns.stop, sx) if i % sy == 0 and start < columns.stop else None
 
     def _keep(self, node: Node, value: torch.Tensor, i: int, columns: slice) -> None:
         if node in self.store:
-            self.store[node][:, i, columns] = value
+            first = columns.start // columns.step
+            self.store[node][:, i // node.stride[0], first:first + value.shape[1]] = value
 
-    def _guarded(self, node: Node, value: torch.Tensor, i: int, j: int) -> torch.Tensor:
+    def _guarded(self, node: Node, value: torch.Tensor, i: int, columns: slice) -> torch.Tensor:
         """The border where the node's own frame has not begun."""
         top, left = self.program.guard.get(node, (0, 0))
-        if i >= top and j >= left:
+        if i >= top and columns.start >= left:
             return value
         border = self.program.border[node].to(value.dtype).expand(node.channels)
-        outside = torch.arange(j, j + value.shape[1]) < left if i >= top else torch.ones(value.shape[1]).bool()
+        outside = _numbers(columns) < (left if i >= top else columns.stop)
         return torch.where(outside.view(1, -1, *(1,) * len(node.channels)), border, value)
 
     def _value(self, node: Node, i: int, columns: slice) -> torch.Tensor:
@@ -105,6 +117,8 @@ class _Run:
             return window(self.codes, (i, j), (1, width), torch.zeros((), dtype=node.dtype))[:, 0]
         if node.op in TAPPED:
             return tap_sum(node, lambda offset: self._read(node, offset, i, columns))
+        if node.op == "merge":
+            return self._merged(node, i, columns)
         if node.op == "upsample":  # behind the prologue's cut
             fy, fx = node.attrs["factors"]
             return self.fixed[node.inputs[0].source][:, i // fy].repeat_interleave(fx, 1)[:, columns]
@@ -120,11 +134,11 @@ class _Run:
         """The source at the position itself, `[B, columns, ...]`."""
         if source in self.fixed:
             value = self.fixed[source]
-            value = value[:, i, columns] if source.frame else value[:, None]
+            value = value[:, i // source.stride[0], _cells(source, columns)] if source.frame else value[:, None]
         elif source in self.step:
             value = self._now(node, source)
         else:
-            value = self.row[source][:, columns]
+            value = self.row[source][:, _cells(source, columns)]
         lifted = node.keys is not None and source.keys is None and node.op != "key_dot"
         return value[..., None] if lifted else value
 
@@ -132,23 +146,53 @@ class _Run:
         """The source at an offset, border outside."""
         (dy, dx), (edge,) = offset, node.inputs
         source = edge.source
-        width = columns.stop - columns.start
         if source in self.fixed:
-            return window(self.fixed[source], (i + dy, columns.start + dx), (1, width), edge.border)[:, 0]
+            return _line(self.fixed[source], source, (i + dy, columns.start + dx), columns, edge.border)
         border = self.program.border.get(source)
         if dy == 0 and source in self.row:
-            return window(self.row[source][:, None], (0, columns.start + dx), (1, width), border)[:, 0]
+            return _line(self.row[source][:, None], source, (0, columns.start + dx), columns, border)
         if (dy, dx) == (0, 0):
             return self._now(node, source)
         held = self.store[source]
         if dy == 0 and dx > 0:  # columns whose steps come later
             held = torch.full_like(held, self._unknown(held))
-        value = window(held, (i + dy, columns.start + dx), (1, width), border)[:, 0]
+        value = _line(held, source, (i + dy, columns.start + dx), columns, border)
         return value if self._covered(node, source, dy, dx) else torch.full_like(value, self._unknown(value))
 
+    def _merged(self, node: Node, i: int, columns: slice) -> torch.Tensor:
+        """Of every column the phase whose turn it is."""
+        (sy, sx), (fy, fx) = node.stride, node.attrs["factors"]
+        parts: list[torch.Tensor] = []
+        for j in range(columns.start, columns.stop, columns.step):
+            edge = node.inputs[i // sy % fy * fx + j // sx % fx]
+            parts.append(self._held(node, edge, i, j).expand(len(self.codes), 1, *node.channels))
+        return torch.cat(parts, 1)
+
+    def _held(self, node: Node, edge: Edge, i: int, j: int) -> torch.Tensor:
+        """A source of a merge at a pixel at which it may not be live, `[B or 1, 1, ...]`."""
+        source = edge.source
+        if source in self.fixed and source.frame is None:
+            return self.fixed[source][:, None]
+        row, column = cell((i, j), source.stride)
+        if source in self.fixed:
+            return self.fixed[source][:, row, column:column + 1]
+        if source in self.row:
+            return self.row[source][:, column:column + 1]
+        if not is_held(node, edge):
+            value = self._now(node, source)
+            return value if value.shape[1] == 1 else value[:, column:column + 1]
+        entry = self.kept.get(source, Kept())
+        early = min(self.program.stage[node], self.program.stage[source]) <= Stage.ROW
+        if entry.held and (entry.row_reads if early else entry.step_reads):
+            return self.store[source][:, row, column:column + 1]
+        nothing = torch.empty((1, 1, *source.channels), dtype=source.dtype)
+        return nothing.fill_(self._unknown(nothing))
+
     def _now(self, node: Node, source: Node) -> torch.Tensor:
-        """What this very step has computed when it comes to `node`."""
-        value = self.step[source]
+        """What this very step has computed when it comes to `node`, at the columns at which `node` is live."""
+        value, step = self.step[source], node.stride[1] // source.stride[1]
+        if value.shape[1] > 1:  # a row at once, from column 0 on
+            value = value[:, ::step] if step else value
         late = self.program.stage[source] > self.program.stage[node]
         return torch.full_like(value, self._unknown(value)) if late else value
 
@@ -156,6 +200,7 @@ class _Run:
         """Whether the state that is kept of `source` holds this offset for the graph that computes `node`."""
         entry = self.kept[source]
         told = entry.row_reads if self.program.stage[node] <= Stage.ROW else entry.step_reads
+        dy, dx = cell((dy, dx), source.stride)
         return told and -dy <= entry.rows and -dx <= entry.left and dx <= entry.right
 
     @staticmethod
@@ -208,3 +253,21 @@ class _Run:
                 last = (i + dy) * width + last.clamp(-1, width - 1)
                 reached |= ends <= last[:, None]
         return reached
+
+
+def _numbers(columns: slice) -> torch.Tensor:
+    """The columns, int64."""
+    return torch.arange(columns.start, columns.stop, columns.step)
+
+
+def _cells(source: Node, columns: slice) -> slice:
+    """The cells of a source that has the columns' stride."""
+    first = columns.start // columns.step
+    return slice(first, first + len(_numbers(columns)))
+
+
+def _line(value: torch.Tensor, source: Node, start: tuple[int, int], columns: slice, border: torch.Tensor | None
+          ) -> torch.Tensor:
+    """A source's `value [B, h, w, ...]` from pixel `start` on, at the steps of `columns`: `[B, columns, ...]`."""
+    step, count = columns.step // source.stride[1], len(_numbers(columns))
+    return window(value, cell(start, source.stride), (1, (count - 1) * step + 1), border)[:, 0, ::step]

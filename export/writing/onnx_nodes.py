@@ -6,7 +6,9 @@ The graph has no equal operations, but what spells two of them may have nodes in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,8 @@ class Nodes:
         self.names = {entry.value: entry.value.name for entry in graph.inputs}
         self.module = ""  # before the names of nodes
         self._constants: dict[str, str] = {}
-        self._known: dict[tuple[Any, ...], list[str]] = {}
+        self._known: ChainMap[tuple[Any, ...], list[str]] = ChainMap()
+        self._count = 0  # nodes, those of branches too
 
     def __getitem__(self, value: Value) -> str:
         return self.names[value]
@@ -70,15 +73,26 @@ class Nodes:
         """One node with several results; an equal node is used again."""
         key = (kind, tuple(inputs), *sorted(attributes.items()))
         if key not in self._known:
-            self._known[key] = self._append(kind, results, inputs, **attributes)
+            self._known[key] = self.append(kind, results, inputs, **attributes)
         return self._known[key]
 
     def copy(self, name: str) -> str:
         """A node of its own that gives what it takes."""
-        return self._append("Identity", 1, [name])[0]
+        return self.append("Identity", 1, [name])[0]
 
-    def _append(self, kind: str, results: int, inputs: Sequence[str], **attributes: Any) -> list[str]:
-        number = len(self.nodes)
+    @contextmanager
+    def branch(self) -> Iterator[list[NodeProto]]:
+        """The next nodes are a graph of their own, which sees what is there already."""
+        outer, known = self.nodes, self._known
+        self.nodes, self._known = [], known.new_child()
+        try:
+            yield self.nodes
+        finally:
+            self.nodes, self._known = outer, known
+
+    def append(self, kind: str, results: int, inputs: Sequence[str], **attributes: Any) -> list[str]:
+        """A node of its own."""
+        number, self._count = self._count, self._count + 1
         names = [f"v{number}" if results == 1 else f"v{number}_{k}" for k in range(results)]
         name = f"{self.module}/{kind}_{number}"
         self.nodes.append(helper.make_node(kind, list(inputs), names, name=name, **attributes))

@@ -85,13 +85,15 @@ def _convolve(w: Nodes, op: v.Convolve) -> str:
     image, bias = w[op.image], [] if op.bias is None else [w[op.bias]]
     if w.precision != "float64":
         kernel = w.constant(op.kernel.array, op.kernel.digest)
-        return w.node("Conv", image, kernel, *bias, pads=(*op.low, *op.high))
+        strides = {"strides": op.every} if op.every != (1, 1) else {}
+        return w.node("Conv", image, kernel, *bias, pads=(*op.low, *op.high), **strides)
     image = w.node("Pad", image, w.whole(0, 0, *op.low, 0, 0, *op.high), mode="constant")  # ONNX Runtime has no other
     height, width = op.kernel.array.shape[2:]
     total = ""
     for dy, dx in np.ndindex(height, width):  # a window per tap
         end = w.whole(*(k + 1 - size or FAR for k, size in ((dy, height), (dx, width))))
-        window = w.node("Slice", image, w.whole(dy, dx), end, w.whole(2, 3))
+        steps = [w.whole(*op.every)] if op.every != (1, 1) else []
+        window = w.node("Slice", image, w.whole(dy, dx), end, w.whole(2, 3), *steps)
         tap = w.constant(np.ascontiguousarray(op.kernel.array[:, :, dy, dx]))
         part = w.node("Einsum", tap, window, equation="oc,bchw->bohw")
         total = w.node("Add", total, part) if total else part

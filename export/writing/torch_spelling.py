@@ -169,7 +169,7 @@ def _convolve(w: Calls, op: v.Convolve) -> fx.Node:
         image = w.call(torch.constant_pad_nd, image, [op.low[1], op.high[1], op.low[0], op.high[0]], 0)
     padding = list(op.low) if op.low == op.high else [0, 0]
     bias = None if op.bias is None else w[op.bias]
-    return w.call(torch.conv2d, image, w.constant(op.kernel.array, op.kernel.digest), bias, [1, 1], padding)
+    return w.call(torch.conv2d, image, w.constant(op.kernel.array, op.kernel.digest), bias, list(op.every), padding)
 
 
 def _matmul(w: Calls, op: v.MatMul) -> fx.Node:

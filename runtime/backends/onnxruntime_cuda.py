@@ -26,6 +26,7 @@ from pixelsnail_infer.runtime.backends.protocol import BoundGraph, Buffer, Graph
 from pixelsnail_infer.runtime.files.elu import without_elu
 from pixelsnail_infer.runtime.files.graphfile import GraphFile
 from pixelsnail_infer.runtime.files.protobuf import WireError
+from pixelsnail_infer.runtime.files.unconditional import without_conditions
 
 _PROVIDER = "CUDAExecutionProvider"
 _OLDEST = (1, 31)  # before it, a replay may read host memory that is gone
@@ -85,7 +86,7 @@ class CudaBackend(CpuBackend):
         """The file, which was checked, with operators that the provider has."""
         try:
             held = file.source if isinstance(file.source, bytes) else file.source.read_bytes()
-            return without_elu(held)
+            return without_elu(without_conditions(held))
         except (OSError, MemoryError, WireError) as error:
             raise GraphFileError(f"{file.name} cannot be read again ({reason_of(error)}); load it again.") from error
 

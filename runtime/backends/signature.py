@@ -35,7 +35,8 @@ def signature(manifest: Manifest, part: str) -> Signature:
     numbers, pixel, dtype = distribution.parameters, distribution.pixel_shape, distribution.dtype
     prologue: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.prologue}
     states: Tensors = {spec.name: (spec.dtype, spec.shape) for spec in manifest.states}
-    row_result = (manifest.row_result_dtype, (width, manifest.row_result.width))
+    results: Tensors = {"row_result": (manifest.row_result_dtype, (width, manifest.row_result.width))}
+    results |= {spec.name: (spec.dtype, spec.shape) for spec in manifest.row_results or ()}
     if part in ("wave", "ahead"):
         return _wave(manifest, part, prologue)
     if part == "prologue":
@@ -46,8 +47,8 @@ def signature(manifest: Manifest, part: str) -> Signature:
         return Signature({"pixels": (dtype, (height, width, *pixel)), "rows": ("int64", ())}, outputs, prologue)
     if part == "row":
         written = _written(manifest, "row")
-        return Signature({"row": ("int64", ())}, {"row_result": row_result} | written, prologue | states)
-    inputs: Tensors = {"row": ("int64", ()), "col": ("int64", ()), "row_result": row_result}
+        return Signature({"row": ("int64", ())}, results | written, prologue | states)
+    inputs: Tensors = {"row": ("int64", ()), "col": ("int64", ())} | results
     inputs |= {"noise": ("float32", (width, distribution.noise_width)), "temperature": ("float32", ())}
     inputs |= {"given": (dtype, (width, *pixel)), "use_given": ("bool", (width,))}
     if part == "filtered":

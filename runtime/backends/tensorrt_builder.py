@@ -9,6 +9,7 @@ from typing import Any
 from pixelsnail_infer.errors import BackendError, GraphFileError
 from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.runtime.backends.tensorrt_package import Package, new_log
+from pixelsnail_infer.runtime.files.unconditional import without_conditions
 from pixelsnail_infer.runtime.files.whole_axes import with_whole_axes
 
 __all__ = ["LARGEST", "LARGEST_WHOLE", "Built", "build_engine", "build_flags", "check_targets"]
@@ -64,7 +65,7 @@ def build_engine(
         builder.max_threads = threads
     network = builder.create_network(_strongly_typed(trt))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse(with_whole_axes(model)):
+    if not parser.parse(without_conditions(with_whole_axes(model))):
         raise _refused(package, name, _complaints(parser) or log.reason())
     _check_states(network, package, name)
     config = _config(package, builder, targets)

@@ -33,6 +33,7 @@ class Batch:
             name: backend.allocate((1,) if name == "col" else (size, *shape), dtype)
             for name, (dtype, shape) in per_batch.items()
         }
+        self.row_results = ("row_result", *(spec.name for spec in manifest.row_results or ()))
         self._backend, self._width = backend, manifest.width
         self._bound: dict[tuple[str, int], BoundGraph] = {}
         self._sweeps: dict[tuple[str, int], Sweep] = {}
@@ -52,7 +53,7 @@ class Batch:
         if key not in self._bound:
             graph = self._graphs(part)
             inputs = {**self.buffers, **self.prologue.tensors, **self.states.buffers}
-            outputs: dict[str, Buffer] = {name: self.buffers[name] for name in ("row_result", "logits", "pixel")}
+            outputs: dict[str, Buffer] = {name: self.buffers[name] for name in (*self.row_results, "logits", "pixel")}
             outputs |= {f"{name}.out": buffer for name, buffer in self.states.buffers.items()}
             self._bound[key] = graph.bind(inputs, outputs)
         return self._bound[key]

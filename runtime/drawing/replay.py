@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,28 +33,32 @@ def replay_rows(
         batch.write_given(pixels[:, i], np.ones((batch.size, manifest.width), bool))
         batch.run_row(i)
         if twice:
-            _run_again(batch, "row", "row_result", f"The row graph, run twice for row {i},")
+            _run_again(batch, "row", batch.row_results, f"The row graph, run twice for row {i},")
         step, result = batch.bound(part), np.empty((batch.size, manifest.width, numbers), np.float32)
         for j in range(manifest.width):
             batch.write("col", j)
             step.run()
             if twice:
-                _run_again(batch, part, "logits", f"The {part} graph, run twice at row {i}, column {j},")
+                _run_again(batch, part, ("logits",), f"The {part} graph, run twice at row {i}, column {j},")
             logits.pull()
             result[:, j] = logits.array
         yield result
 
 
-def _run_again(batch: Batch, part: str, name: str, what: str) -> None:
-    buffer = batch.buffers[name]
-    buffer.pull()
-    before, states = buffer.array.tobytes(), batch.states.snapshot()
+def _run_again(batch: Batch, part: str, names: Sequence[str], what: str) -> None:
+    before, states = _bytes_of(batch, names), batch.states.snapshot()
     batch.bound(part).run()
-    buffer.pull()
-    changed = [] if buffer.array.tobytes() == before else [name]
+    after = _bytes_of(batch, names)
+    changed = [name for name in names if after[name] != before[name]]
     changed += batch.states.differing(states)
     if changed:
         raise VerificationError(
             f"{what} changed {', '.join(changed)} or left a number that is not finite; the graphs break the contract: "
             "export the checkpoint again."
         )
+
+
+def _bytes_of(batch: Batch, names: Sequence[str]) -> dict[str, bytes]:
+    for name in names:
+        batch.buffers[name].pull()
+    return {name: batch.buffers[name].array.tobytes() for name in names}

@@ -51,15 +51,15 @@ def expand(table: Table, manifest: dict[str, Any]) -> Iterator[tuple[str, bool, 
     sizes = {"H": height, "W": width, "L": levels, "S": manifest["row_result"]["width"]}
     for name, (dtype, shape) in table.items():
         group = {"prologue.<k>": "prologue", "state.<name>": "states", "state.<name>.out": "states",
-                 "<condition>": "conditions"}.get(name)
+                 "<condition>": "conditions", "row_result.<k>": "row_results"}.get(name)
         if group is None:
             dims: list[int | str] = [sizes.get(d, d) for d in shape.strip("[]").split(", ")]
             yield name, True, [dtype], [int(d) if str(d).isdecimal() else d for d in dims]
             continue
-        for spec in manifest[group]:
+        for spec in manifest.get(group, ()):
             suffix = ".out" if name.endswith(".out") else ""
             assert group == "conditions" or spec["dtype"] in dtype or "as " in dtype
-            yield spec["name"] + suffix, False, [spec["dtype"]], ["B", *spec["shape"]]
+            yield spec["name"] + suffix, group == "row_results", [spec["dtype"]], ["B", *spec["shape"]]
 
 
 def grown(shape: list[int | str]) -> list[int | str]:

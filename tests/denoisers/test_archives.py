@@ -17,6 +17,7 @@ from pixelsnail_infer.runtime.files.archive_code import DENOISER_OPERATORS, KIND
 
 from .networks import network
 
+pytestmark = pytest.mark.full
 SMALL = np.random.default_rng(3).uniform(-1, 1, (2, 4, 4, 3)).astype(np.float32)
 
 

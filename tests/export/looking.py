@@ -11,12 +11,12 @@ from pixelsnail_infer.export.analysis.support import Support
 from pixelsnail_infer.export.fields import Node
 
 from .gate import Exported, export
-from .networks import NETWORKS
+from .networks import NETWORKS, STRIDED
 from .zoo import Network, Shape
 
 
 def exported(name: str, shape: Shape = (4, 5)) -> Exported:
-    return export(NETWORKS[name], shape)
+    return export({**NETWORKS, **STRIDED}[name], shape)
 
 
 def of_module(make: nn.Module, shape: Shape = (4, 5)) -> Exported:

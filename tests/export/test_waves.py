@@ -72,7 +72,7 @@ def test_waves_are_the_network_and_a_slope_less_is_not(net: Network, shape: Shap
         assert error(replace(wave, slope=wave.slope - 1), net, shape) > EXACT
 
 
-@pytest.mark.parametrize("span", [2, 3])
+@pytest.mark.parametrize("span", [2, pytest.param(3, marks=pytest.mark.full)])
 def test_what_is_computed_ahead_is_known_then(span: int, monkeypatch: Patch) -> None:
     split = 0
     for net in WAVING:

@@ -22,6 +22,7 @@ CANVASES = ((4, 5), (1, 4), (4, 1))
 
 Shape = tuple[int, int]
 NETWORKS: dict[str, Network] = {}
+STRIDED: dict[str, Network] = {}  # of coarser lattices than the pixels'
 LEAKS: dict[str, Network] = {}
 
 
@@ -54,12 +55,13 @@ class Network:
         return (self.pixels(shape), *self.conditions(shape))
 
 
-def network(*, shapes: tuple[Shape, ...] = CANVASES, **inputs: Any) -> Callable[..., Any]:
+def network(*, shapes: tuple[Shape, ...] = CANVASES, into: dict[str, Network] = NETWORKS, **inputs: Any
+            ) -> Callable[..., Any]:
     """Register a factory as a network that must pass."""
 
     def register(make: Callable[[Shape], nn.Module]) -> Callable[[Shape], nn.Module]:
-        assert make.__name__ not in NETWORKS
-        NETWORKS[make.__name__] = Network(make.__name__, make, shapes, **inputs)
+        assert make.__name__ not in {**NETWORKS, **STRIDED}
+        into[make.__name__] = Network(make.__name__, make, shapes, **inputs)
         return make
 
     return register

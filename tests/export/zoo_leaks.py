@@ -228,12 +228,6 @@ def pooled_keys_counted_too_early(shape: Shape) -> nn.Module:
     return attending(PooledAttention(begun, soft_ratio))
 
 
-@leak(UnsupportedOpError, "stride")
-def strided(shape: Shape) -> nn.Module:
-    return Sketch(lambda m, x: m.out(F.interpolate(m.s(m.first(hot(x))), scale_factor=2.0)),
-                  first=First(), s=conv(kernel=2, stride=2), out=head())
-
-
 @leak(UnsupportedOpError, "before the first pixel")
 def pad_of_a_pad(shape: Shape) -> nn.Module:
     def run(m: Sketch, x: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from pixelsnail_infer.export.cli import main as export_main
 from pixelsnail_infer.export.codecs.graph import build_graph
 from pixelsnail_infer.export.source.options import ExportOptions
 from pixelsnail_infer.export.source.source_model import recognised_model
+from pixelsnail_infer.export.source.user_model import user_model
 from pixelsnail_infer.manifest import ConditionSpec
 from pixelsnail_infer.models import Prior, PriorConfig, Snail
 from pixelsnail_infer.models.first_stage import FirstStage
@@ -67,12 +68,41 @@ def example(name: str) -> tuple[Any, ...]:
     return model.module, model.distribution, model.shape, model.conditions
 
 
+class Fronted(torch.nn.Module):
+    """The example's network with four further tokens in front: three codes and a learned one."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net, self.start = net, torch.nn.Parameter(torch.zeros(1, 1, 96))
+
+    def forward(self, codes: torch.Tensor, label: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        net, start = self.net, self.start.expand(len(codes), -1, -1)
+        front = [net.pixel(condition[:, 0]), net.label(label)[:, None], start]
+        x = torch.cat([*front, net.pixel(codes.flatten(1))[:, :-1]], 1)
+        mask = torch.nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=x.dtype)
+        return net.logits(net.layers(x, mask))[:, -64:].transpose(1, 2).unflatten(2, (8, 8))
+
+
+def transformer() -> tuple[Any, ...]:
+    """The example, a class in front."""
+    with user_model(f"{EXAMPLES / 'digits_transformer.py'}:DigitsTransformer", {}) as module:
+        return module, Categorical(17), (8, 8), (ConditionSpec("label", "class", (), "int64", 10),)
+
+
+def fronted() -> tuple[Any, ...]:
+    """Tokens before the canvas, attended to in one softmax with the caches."""
+    net, law, shape, (label,) = transformer()
+    return Fronted(net), law, shape, (label, ConditionSpec("condition", "codes", (1, 3), "int64", 17))
+
+
 STOCK: dict[str, Callable[[], tuple[Any, ...]]] = {
     "top": lambda: (Prior(TOP), Categorical(512), TOP.shape, ()),
     "bottom": lambda: (Prior(BOTTOM), Categorical(512), BOTTOM.shape, (CONDITION,)),
     "h12_noup_smallkey": lambda: snail("h12_noup_smallkey"),  # h8 is the same with fewer blocks
     "h12_pool2_smallkey": lambda: snail("h12_pool2_smallkey", nr_resnet=1),
     "h6_shift": lambda: snail("h6_shift", nr_resnet=1),
+    "transformer": transformer,
+    "tokens_in_front": fronted,
 }
 PRIORS = ("digits", "patches", "pixelcnn_digits", "vqvae_top", "vqvae_bottom")
 

@@ -12,9 +12,10 @@ from .tree import PACKAGE, ROOT, imports, module_name, source_files
 
 # What stands in a part, from the ground up: each may import what is named before it.
 ORDER = {
-    "export": ("tracing", "fields", "evaluation", "lowering", "analysis", "emission", "plans", "compile", "writing",
-               "artifacts", "schedules", "proofs", "calibration", "twins", "staging", "exported", "report", "source",
-               "exporting", "codecs", "denoisers", "from_checkpoint", "verify_command", "cli", "__main__", "__init__"),
+    "export": ("tracing", "lattice", "fields", "evaluation", "lowering", "analysis", "emission", "plans", "compile",
+               "writing", "artifacts", "schedules", "proofs", "calibration", "twins", "staging", "exported", "report",
+               "source", "exporting", "codecs", "denoisers", "from_checkpoint", "verify_command", "cli", "__main__",
+               "__init__"),
     "runtime": ("files", "requests", "backends", "drawing", "codecs", "denoising", "loading", "pipeline", "engine",
                 "serving", "doctor", "bench", "bulk", "cluster", "commands", "__init__"),
 }

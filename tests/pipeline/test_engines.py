@@ -15,7 +15,7 @@ from pixelsnail_infer.errors import BackendError, RequestError
 from pixelsnail_infer.export import export_model
 from pixelsnail_infer.export.codecs.exporting import export_codec
 from pixelsnail_infer.runtime import Pipeline, load_pipeline
-from pixelsnail_infer.runtime.pipeline import pipeline as module
+from pixelsnail_infer.runtime.pipeline import loading as module
 
 from .conftest import BOTTOM, LABELS, LEVELS, TOP, Trained
 

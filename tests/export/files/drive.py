@@ -100,11 +100,11 @@ class Driver:
             self._grow(i)
             self._spoil("row", i)
             for _ in range(1 + twice):
-                result = self.run("row", row=np.full(slots, i))["row_result"]
+                result = self.run("row", row=np.full(slots, i))
             self._spoil("step", i)
             for j in range(width):
                 for _ in range(1 + twice):
-                    step = self.run(part, row=np.full(slots, i), col=np.array([j]), row_result=result, **here)
+                    step = self.run(part, row=np.full(slots, i), col=np.array([j]), **result, **here)
                 logits[:, i, j], pixels[:, i, j] = step["logits"], step["pixel"]
         return logits, pixels
 
@@ -120,8 +120,8 @@ class Driver:
     def _spoil(self, writer: str, row: int) -> None:
         """NaN in the line of every ring that a graph is about to write: the margins stay."""
         for canvas in self.compiled.layout.canvases if self.spoil else ():
-            if canvas.writer == writer:
-                start = row % canvas.rows * canvas.stride + canvas.left
+            if canvas.writer == writer and row % canvas.every[0] == 0:
+                start = row // canvas.every[0] % canvas.rows * canvas.stride + canvas.left
                 self.held[canvas.name][:, :, start:start + canvas.width] = np.nan
 
     def replay(self, images: NDArray[Any], part: str = "step", rows: int | None = None, start: int = 0,

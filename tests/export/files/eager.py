@@ -177,7 +177,8 @@ def _softmax(op: v.Softmax, at: Callable[[Value], Tensor]) -> Tensor:
 def _convolve(op: v.Convolve, at: Callable[[Value], Tensor]) -> Tensor:
     (top, left), (bottom, right) = op.low, op.high
     image = F.pad(at(op.image), [left, right, top, bottom])
-    return F.conv2d(image, torch.from_numpy(op.kernel.array), None if op.bias is None else at(op.bias))
+    return F.conv2d(image, torch.from_numpy(op.kernel.array), None if op.bias is None else at(op.bias),
+                    stride=op.every)
 
 
 HANDLERS: dict[type[Operation], Handler] = {

@@ -172,6 +172,26 @@ def test_tensorflow_bundles(
     assert infer(["verify", str(tmp_path / "out" / "out.onnx"), str(f.TF), *TF, *more]) == 0
 
 
+@pytest.mark.parametrize("name, shape, more, options, says", [
+    ("cpp.ckpt", (8, 12), ["--round"], {}, "took the moving averages"),
+    ("cpp1.ckpt", (8, 8), ["--nonlinearity", "relu", "--no-ema"], {"nonlinearity": "relu", "no_ema": True},
+     "conditioned on a label of 3"),
+])  # fmt: skip
+def test_pixelcnnpp_of_tensorflow(
+    name: str, shape: tuple[int, int], more: list[str], options: dict[str, Any], says: str, tmp_path: Path,
+    capsys: Capture,
+) -> None:  # fmt: skip
+    path, size = f.TF.with_name(name), ["--shape", f"{shape[0]}x{shape[1]}"]
+    assert export(path, tmp_path, *size, *more) == 0
+    out = capsys.readouterr().out
+    assert f"recognised a pixelcnn++ of {shape[0]}x{shape[1]} pixels of 3 channels" in out and says in out
+    module = f.network(path, shape=shape, **options)
+    given = {"label": RANDOM.integers(0, 3, 2)} if module.config.condition else {}
+    assert error(tmp_path, module, given, colours(2, *shape, 3)) < 1e-4
+    again = [*size, *(one for one in more if one != "--round")]
+    assert infer(["verify", str(tmp_path / "out" / "out.onnx"), str(path), *again]) == 0
+
+
 def test_pixel_models_only_approximated(tmp_path: Path, capsys: Capture) -> None:
     path, averages = f.kamen_files(tmp_path)
     assert export(path, tmp_path, "-q") == 1

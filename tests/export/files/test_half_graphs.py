@@ -19,7 +19,7 @@ from pixelsnail_infer.export.writing.onnx_writer import write_onnx
 from pixelsnail_infer.plan import Plan
 
 from ..gate import compiled
-from ..networks import NETWORKS
+from ..networks import NETWORKS, STRIDED
 from ..zoo import First, Network, Sketch, head, hot
 from . import models
 from .drive import Arrays, Driver, OnnxRuntime
@@ -30,7 +30,8 @@ from .torch_engines import Fx, Scripted
 
 EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 WAYS = [("float16", OnnxRuntime), ("float16", Fx), ("float16", Eager), ("bfloat16", Fx), ("bfloat16", Scripted)]
-NAMES = (*SHOW_ALL, "original_pixelsnail", "masked_pixelcnn", "codes_on_a_coarser_grid", "label_one_hot")
+NAMES = (*SHOW_ALL, "original_pixelsnail", "masked_pixelcnn", "codes_on_a_coarser_grid", "label_one_hot",
+         "nested_twice", "strided_condition")
 SUMS = (v.Softmax, v.CumulativeSum, v.ArgMax, v.Top)
 
 
@@ -51,7 +52,7 @@ def narrow(array: Any) -> Any:
 @pytest.mark.parametrize("name", NAMES)
 def test_they_are_the_network_and_may_run_twice(name: str, precision: str, engine: Any, batch: int) -> None:
     """Within 16 distances of numbers at 1, in logits' standard deviations; the worst of all networks has 3.7."""
-    net = NETWORKS[name]
+    net = (NETWORKS | STRIDED)[name]
     driver = Driver(compiled(net, net.shapes[0]), precision, engine)
     images, given = inputs(net, batch)
     expected = forward(net, net.shapes[0], images, given)
@@ -125,7 +126,7 @@ def test_codes_beyond_what_bfloat16_tells_apart_are_kept_exactly() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_of_this_is_in_float32(name: str) -> None:
     """No second kind of floating-point value, and no cast from one to the other, in graphs of full precision."""
-    net = NETWORKS[name]
+    net = (NETWORKS | STRIDED)[name]
     held = compiled(net, net.shapes[0])
     for part in ("row", "step", "score"):
         graph = build_part(replace(held, plan=Plan()), part)

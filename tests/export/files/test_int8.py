@@ -35,7 +35,8 @@ from pixelsnail_infer.models import Prior, PriorConfig
 from pixelsnail_infer.plan import INT8_PLAN, Plan
 from pixelsnail_infer.runtime import Sampler, load
 
-from . import eager, models
+from ..zoo import LEVELS
+from . import eager, models, strided
 from .drive import Driver, OnnxRuntime
 from .eager import Eager
 from .torch_engines import Fx
@@ -100,6 +101,25 @@ def test_they_are_the_network_and_may_run_twice(prior: tuple[Reference, Compiled
     assert np.abs(once - expected).max() < 0.15 * expected.std()
     score = driver.run("score", pixels=pixels, rows=np.full(batch, 3))["logits"]
     assert np.abs(score - once).max() < 0.05 * expected.std()  # the same grids; other sums may round another way
+
+
+@pytest.mark.parametrize("engine", [OnnxRuntime, Eager, Fx], ids=lambda one: one.__name__)
+def test_products_of_strides(engine: Any) -> None:
+    """Also what is held is computed in int8, and only where it is computed at all."""
+    torch.manual_seed(0)
+    module, shape = strided.Wide().eval().requires_grad_(False), (6, 8)
+    inputs = (models.InputSpec("pixels", shape, torch.int64, LEVELS),)
+    held = models.compile_model(module, lambda net, pixels: net(pixels), inputs, shape)
+    reference = Reference(module, None, shape, held.distribution, ())
+    pixels, given = reference.inputs(8, 0)
+    held = replace(calibrated(held, Images(pixels, given, "given"), lambda line: None), plan=INT8_PLAN)
+    assert {node.stride for node in held.scales} >= {(2, 2)}
+    driver, expected = Driver(held, "int8", engine), reference.logits(pixels, given)
+    driver.begin(8, given)
+    once = driver.replay(pixels, twice=True)
+    assert np.abs(once - expected).max() < 0.15 * expected.std()
+    score = driver.run("score", pixels=pixels, rows=np.full(8, 3))["logits"]
+    assert np.abs(score - once).max() < 0.05 * expected.std()
 
 
 def test_engines_join_products_as_they_were_decided(prior: tuple[Reference, Compiled]) -> None:

@@ -26,7 +26,7 @@ from pixelsnail_infer.plan import Plan
 from pixelsnail_infer.runtime import load
 
 from ..gate import compiled as network
-from ..networks import NETWORKS
+from ..networks import NETWORKS, STRIDED
 from . import models
 from .drive import Driver, Engine, OnnxRuntime
 from .eager import Eager
@@ -76,8 +76,8 @@ def test_the_priors_have_all_shapes() -> None:
 
 def test_networks_of_the_zoo() -> None:
     """Strictly, with what must not be read spoiled: also rows that the graph computes itself, guards and borders."""
-    own = guarded = bordered = checked = 0
-    for net in NETWORKS.values():
+    own = guarded = bordered = checked = strided = 0
+    for net in (NETWORKS | STRIDED).values():
         compiled = in_winograd(network(net, net.shapes[0]))
         if not (found := forms(compiled)):
             continue
@@ -88,8 +88,9 @@ def test_networks_of_the_zoo() -> None:
         guarded += any(one.node in program.guard or one.node.inputs[0].source in program.guard for one, _ in found)
         bordered += any(bool((program.border.get(one.node.inputs[0].source, torch.zeros(1)) != 0).any())
                         for one, _ in found)
+        strided += any(one.node.stride[1] > 1 for one, _ in found)
         checked += 1
-    assert checked > 15 and own and guarded and bordered, (checked, own, guarded, bordered)
+    assert checked > 15 and own and guarded and bordered and strided, (checked, own, guarded, bordered, strided)
 
 
 @pytest.mark.parametrize("engine", [OnnxRuntime, Fx])

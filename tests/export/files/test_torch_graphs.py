@@ -16,7 +16,7 @@ from pixelsnail_infer.export.writing.torch_writer import torch_module
 from pixelsnail_infer.runtime.files.archive import read_archive
 
 from ..gate import compiled
-from ..networks import NETWORKS
+from ..networks import NETWORKS, STRIDED
 from ..zoo import Network
 from . import models
 from .drive import Driver, Engine
@@ -29,7 +29,7 @@ def driver(net: Network, engine: type[Engine]) -> Driver:
     return Driver(compiled(net, net.shapes[0]), "float64", engine, spoil=True)
 
 
-@pytest.mark.parametrize("net", [pytest.param(net, id=name) for name, net in NETWORKS.items()])
+@pytest.mark.parametrize("net", [pytest.param(net, id=name) for name, net in (NETWORKS | STRIDED).items()])
 def test_the_modules_equal_the_network(net: Network) -> None:
     assert faults(driver(net, Fx), net, net.shapes[0], 3) == []
 

@@ -7,17 +7,18 @@ import pytest
 import torch
 
 from ..gate import compiled
-from ..networks import NETWORKS, zoo_found, zoo_units
+from ..networks import NETWORKS, STRIDED, zoo_found, zoo_strides, zoo_units
 from ..zoo import Network, Shape
 from .drive import Driver
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 NO_KERNEL = ("gelu", "leaky_relu", "selu")  # for doubles; of ELU no exact one
 SINGLE = tuple(f"activation_{name}" for name in NO_KERNEL)
-EVERY = (zoo_found.__name__, zoo_units.__name__)  # on all of their canvases
-UNITS = [net for net in NETWORKS.values() if net.make.__module__ in EVERY]
+EVERY = (zoo_found.__name__, zoo_strides.__name__, zoo_units.__name__)  # on all of their canvases
+ZOO = [*NETWORKS.values(), *STRIDED.values()]
+UNITS = [net for net in ZOO if net.make.__module__ in EVERY]
 CASES = [pytest.param(net, shape, id=f"{net.name}-{shape[0]}x{shape[1]}")
-         for net in NETWORKS.values() for shape in (net.shapes if net in UNITS else net.shapes[:1])]
+         for net in ZOO for shape in (net.shapes if net in UNITS else net.shapes[:1])]
 
 
 @pytest.mark.parametrize(("net", "shape"), CASES)

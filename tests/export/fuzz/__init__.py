@@ -1,5 +1,5 @@
 """Random networks. Layers and leaks that stand in files of their own are gathered here."""
 
-from . import writes
+from . import flattened, strided, writes
 
-__all__ = ["writes"]
+__all__ = ["flattened", "strided", "writes"]
