@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pixelsnail_infer.errors import BackendError, ModelError
 
 ENGINES = ("torch", "onnxruntime", "tensorrt")
-MODELS = ("digits", "top", "bottom", "rgb", "decoder")
+MODELS = ("digits", "top", "bottom", "rgb", "pixelcnnpp", "decoder")
 PRECISIONS = ("float32", "float16", "bfloat16")
 
 
@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the report and the files")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, or cpu for a rehearsal (default cuda)")
     parser.add_argument("--models", default=",".join(MODELS),
-                        help=f"of {', '.join(MODELS)}; or small and small-decoder, for rehearsals")
+                        help=f"of {', '.join(MODELS)}; or small, small-pixelcnnpp and small-decoder, for rehearsals")
     parser.add_argument("--engines", default=",".join(ENGINES), help=f"of {', '.join(ENGINES)} (default all)")
     parser.add_argument("--precisions", default="float32,float16", help=f"of {', '.join(PRECISIONS)}")
     parser.add_argument("--batches", default="1,8,64,256", help="batch sizes (default 1,8,64,256)")

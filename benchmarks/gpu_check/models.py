@@ -28,6 +28,7 @@ MADE: dict[str, tuple[str, ...]] = {
     "rgb": (SNAIL, "--arch", "h12_noup_smallkey"),
     "pixelcnnpp": (PIXELCNNPP,),
     "small": (PRIOR, *SMALL),
+    "small-pixelcnnpp": (PIXELCNNPP, "--shape", "8", "8", "--nr-filters", "16", "--nr-resnet", "1"),
 }
 """By name: the script of examples/ that makes the checkpoint, and its arguments."""
 SUFFIX = {"torchscript": ".pt", "onnx": ".onnx"}
