@@ -7,13 +7,11 @@ import re
 import pytest
 
 from .gate import TOLERANCE, checked, export, leaks
-from .networks import LEAKS, NETWORKS, STRIDED
+from .networks import LEAKS, NETWORKS, STRIDED, first_canvases
 from .zoo import Network, Shape
 
 CASES = [pytest.param(net, shape, id=f"{net.name}-{shape[0]}x{shape[1]}")
          for net in (*NETWORKS.values(), *STRIDED.values()) for shape in net.shapes]
-ROWS = [pytest.param(net, shape, id=f"{net.name}-{shape[0]}x{shape[1]}", marks=[] if shape == net.shapes[0] else
-                     pytest.mark.full) for net in (*NETWORKS.values(), *STRIDED.values()) for shape in net.shapes]
 
 
 @pytest.mark.parametrize(("net", "shape"), CASES)
@@ -23,7 +21,7 @@ def test_the_staged_program_equals_the_module(net: Network, shape: Shape) -> Non
         assert exported.error(batch, False) < TOLERANCE
 
 
-@pytest.mark.parametrize(("net", "shape"), ROWS)
+@pytest.mark.parametrize(("net", "shape"), first_canvases([*NETWORKS.values(), *STRIDED.values()]))
 def test_rows_at_once_equal_the_module(net: Network, shape: Shape) -> None:
     exported, _ = checked(net, shape)
     for batch in (1, 3):

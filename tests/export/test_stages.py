@@ -10,7 +10,7 @@ from pixelsnail_infer.export.fields import is_held
 
 from .gate import compiled
 from .looking import exported, nodes, one, stages, taps
-from .networks import NETWORKS, STRIDED
+from .networks import NETWORKS, STRIDED, first_canvases
 from .zoo import Network, Shape
 
 
@@ -72,8 +72,7 @@ def test_conditions_are_in_the_prologue() -> None:
     assert stages(found, nodes(found, "attention.query")) == {"BEFORE"}
 
 
-@pytest.mark.parametrize(("net", "shape"), [(net, shape) for net in (*NETWORKS.values(), *STRIDED.values())
-                                              for shape in net.shapes])
+@pytest.mark.parametrize(("net", "shape"), first_canvases([*NETWORKS.values(), *STRIDED.values()]))
 def test_what_every_program_keeps(net: Network, shape: Shape) -> None:
     """Logits before the draw, and no value computed before what it reads."""
     program = compiled(net, shape).program

@@ -25,12 +25,12 @@ from pixelsnail_infer.plan import Plan
 from pixelsnail_infer.wave import live_rows, most_live, wave_count
 
 from .gate import compiled, lowered
-from .networks import NETWORKS
+from .networks import NETWORKS, first_canvases
 from .zoo import LEVELS, Network, Shape
 
 EXACT = 1e-9
 WAVING = [net for net in NETWORKS.values() if compiled(net, net.shapes[0]).wave is not None]
-CASES = [pytest.param(net, shape, id=f"{net.name}-{shape[0]}x{shape[1]}") for net in WAVING for shape in net.shapes]
+CASES = first_canvases(WAVING)
 Patch = pytest.MonkeyPatch
 
 

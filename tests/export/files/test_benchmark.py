@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from pixelsnail_infer.runtime import load
 
@@ -48,6 +49,7 @@ def test_every_way_draws_an_image(tmp_path: Path) -> None:
     assert np.array_equal(hoisted.sample(4, seed=0), plain.sample(4, seed=0))
 
 
+@pytest.mark.full
 def test_what_a_network_with_strides_reads_by_row_and_column(tmp_path: Path) -> None:
     """All of it where both are multiples of 4, and at every one of a row less than that."""
     script = ROOT / "examples" / "make_stock_pixelcnnpp.py"
