@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,11 +114,19 @@ def test_the_log_is_json_and_holds_no_key_and_no_line_of_a_client(locked: Runnin
     locked.images(BODY, authorization=f"Bearer {KEYS[0]}", **{"x-request-id": "mine"})
     locked.ask("GET", "/a%0a%7b%22level%22:%22fake%22%7d%1b[2J%e2%80%a8?secret=1", headers={"authorization": KEYS[1]})
     locked.images({"colour\n\u2028{}": "\x1b"}, authorization=f"Bearer {KEYS[0]}")
-    until(lambda: sum(record.getMessage() == "request" for record in caplog.records) == 3)
+    mine = (lambda line: line["request_id"] == "mine", lambda line: "fake" in line["path"],
+            lambda line: line["status"] == 422)  # answers come before their lines, and those of other tests come late
+
+    def logged() -> list[dict[str, Any]]:
+        requests = [record for record in caplog.records if record.getMessage() == "request"]
+        lines = [json.loads(JsonLines().format(record)) for record in requests]
+        return [line for is_it in mine for line in lines if is_it(line)]
+
+    until(lambda: len(logged()) == 3)
     lines = [JsonLines().format(record) for record in caplog.records if record.name.startswith("pixelsnail_infer")]
     found = [json.loads(line) for line in lines]
-    asked = {line["status"]: line for line in found if line["event"] == "request"}  # in any order: answers come first
-    first, second, third = (asked[status] for status in (200, 401, 422))
+    first, second, third = logged()
+    assert second["status"] == 401
     assert (first["request_id"], first["model"], first["n"], first["status"]) == ("mine", "digits", 1, 200)
     assert first["route"] == "/v1/images" and first["seconds"] > 0 and first["client"] == "127.0.0.1"
     assert "secret" not in second["path"] and "route" in third
