@@ -45,8 +45,8 @@ def _scale_query(program: Program, node: Node, readers: Readers) -> None:
 
 def _scaled(program: Program, query: Node, factor: float, readers: Readers) -> Node:
     """The query times a factor, which goes into its weights where it is a product of its own."""
-    product = query
-    while product.op in ("reshape", "permute") and len(readers[product]) == 1:
+    product = query  # what yields its border somewhere, as it is, is no place to reach through
+    while product.op in ("reshape", "permute") and len(readers[product]) == 1 and product not in program.guard:
         product = product.inputs[0].source
     if product.op == "linear" and len(readers[product]) == 1 and product not in program.guard:
         taps, bias = product.attrs["taps"], product.attrs["bias"]
