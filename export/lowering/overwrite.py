@@ -71,12 +71,16 @@ def _into_sequence(base: Value | Tokens, part: Value | Tokens, axis: int, cut: s
         raise UnsupportedOpError(f"{where} writes over tokens {cut.start}:{cut.stop}:{cut.step} of a sequence of "
                                  f"{total}, which is understood of its first ones or its last ones.")
     if not cut.start:
-        assert isinstance(base, Tokens)  # the part alone is no sequence that ends before the last pixel
+        if not isinstance(base, Tokens):
+            raise UnsupportedOpError(f"{where} writes tokens of pixels over the first {cut.stop} of {total} tokens "
+                                     "that are no sequence with pixels; only the last ones may be written over by pixels.")
         return sequences.join([part, sequences.narrow(base, axis, cut.stop, total - cut.stop, where)], axis, where)
     if isinstance(base, View):  # which has pixels in front of the part, too
         nothing = torch.zeros([cut.start if k == axis else 1 for k in range(len(base.dims))], dtype=base.node.dtype)
         whole = sequences.join([nothing, part], axis, where)
-        assert isinstance(whole, View)
+        if not isinstance(whole, View):
+            raise UnsupportedOpError(f"{where} writes tokens of pixels over {total - cut.start} of {total} tokens of a "
+                                     "condition, of which there are as many as pixels, or it is not understood.")
         return elementwise("where", [_mask(base, axis, slice(cut.start, None)), whole, base], where)
     rest = base.narrow(axis, 0, cut.start) if isinstance(base, torch.Tensor) else \
         sequences.narrow(base, axis, 0, cut.start, where)

@@ -60,19 +60,19 @@ def network(*, shapes: tuple[Shape, ...] = CANVASES, into: dict[str, Network] = 
     """Register a factory as a network that must pass."""
 
     def register(make: Callable[[Shape], nn.Module]) -> Callable[[Shape], nn.Module]:
-        assert make.__name__ not in {**NETWORKS, **STRIDED}
+        assert make.__name__ not in {**NETWORKS, **STRIDED, **LEAKS}
         into[make.__name__] = Network(make.__name__, make, shapes, **inputs)
         return make
 
     return register
 
 
-def leak(error: type[Exception], *says: str, shape: Shape = (4, 5)) -> Callable[..., Any]:
+def leak(error: type[Exception], *says: str, shape: Shape = (4, 5), **inputs: Any) -> Callable[..., Any]:
     """Register a factory as a network that must be refused with `error`, whose message says all of `says`."""
 
     def register(make: Callable[[Shape], nn.Module]) -> Callable[[Shape], nn.Module]:
-        assert make.__name__ not in LEAKS
-        LEAKS[make.__name__] = Network(make.__name__, make, (shape,), error=error, says=says)
+        assert make.__name__ not in {**NETWORKS, **STRIDED, **LEAKS}
+        LEAKS[make.__name__] = Network(make.__name__, make, (shape,), error=error, says=says, **inputs)
         return make
 
     return register

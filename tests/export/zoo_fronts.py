@@ -173,3 +173,13 @@ def transformer_behind_two(shape: Shape) -> Transformer:
     net = Learned(shape, front=2)
     net.two = nn.Parameter(torch.randn(1, 2, DIM))
     return net
+
+
+@leak(UnsupportedOpError, "over 2 of 3 tokens of a condition", shape=(3, 4), conditions=line_of_codes)
+def pixels_written_over_a_condition(shape: Shape) -> nn.Module:
+    class Over(Fronted):
+        def forward(self, codes: Tensor, *conditions: Tensor) -> Tensor:
+            x, e = self.codes(conditions[0].flatten(1)), self.tokens(codes)
+            x[:, 1:] = e[:, :2]
+            return self.logits(self.run(torch.cat([x, e[:, 2:-1]], 1)))
+    return Over(shape, 1, [])
