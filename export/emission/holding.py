@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from itertools import groupby
 
 import torch
@@ -50,8 +51,9 @@ class HoldingScope(CachingScope):
                 self.stacked[id(stack)] = self._stack_members(stack)
         return self.stacked[id(stack)]
 
+    @abstractmethod
     def _stack_members(self, stack: Stack) -> Value:
-        raise NotImplementedError
+        """What `_stack` gives, computed."""
 
     def _column(self, every: int, of: int = 1) -> Value:
         """The column in cells of `every` pixels, where the column is rounded down to a multiple of `of` before."""
