@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pixelsnail_infer.runtime.files.protobuf import BYTES, VARINT
+from pixelsnail_infer.runtime.files.protobuf import BYTES, VARINT, encoded
+from pixelsnail_infer.runtime.files.rewriting import text
 
 __all__ = ["product_model"]
 
@@ -20,11 +21,11 @@ def product_model(left: Sequence[int], right: Sequence[int], copies: int, consta
     """`copies` nodes that multiply float32 `x0 …` of shape `left` with `w`, a constant of shape `right`, or else each
     with its own input `w0 …`; the results are `y0 …`. Numbers of the constant are small and random."""
     names = [(f"x{k}", "w" if constant else f"w{k}", f"y{k}") for k in range(copies)]
-    nodes = [_text(1, x) + _text(1, w) + _text(2, y) + _text(4, "MatMul") for x, w, y in names]
+    nodes = [text(1, x) + text(1, w) + text(2, y) + text(4, "MatMul") for x, w, y in names]
     inputs = [_described(x, left) for x, _, _ in names]
     inputs += [] if constant else [_described(w, right) for _, w, _ in names]
     result = (*left[:-1], right[-1])
-    graph = b"".join(_field(1, node) for node in nodes) + _text(2, "products")
+    graph = b"".join(_field(1, node) for node in nodes) + text(2, "products")
     if constant:
         graph += _field(5, _tensor("w", right))
     graph += b"".join(_field(11, item) for item in inputs)
@@ -35,29 +36,17 @@ def product_model(left: Sequence[int], right: Sequence[int], copies: int, consta
 def _tensor(name: str, shape: Sequence[int]) -> bytes:
     numbers = np.random.default_rng(0).standard_normal(shape, np.float32) / 64
     sizes = b"".join(_number(1, size) for size in shape)
-    return sizes + _number(2, _FLOAT) + _text(8, name) + _field(9, numbers.astype("<f4").tobytes())
+    return sizes + _number(2, _FLOAT) + text(8, name) + _field(9, numbers.astype("<f4").tobytes())
 
 
 def _described(name: str, shape: Sequence[int]) -> bytes:
     sizes = b"".join(_field(1, _number(1, size)) for size in shape)
-    return _text(1, name) + _field(2, _field(1, _number(1, _FLOAT) + _field(2, sizes)))
-
-
-def _text(number: int, text: str) -> bytes:
-    return _field(number, text.encode())
+    return text(1, name) + _field(2, _field(1, _number(1, _FLOAT) + _field(2, sizes)))
 
 
 def _field(number: int, data: bytes) -> bytes:
-    return _varint(number << 3 | BYTES) + _varint(len(data)) + data
+    return encoded(number, BYTES, data)
 
 
 def _number(number: int, value: int) -> bytes:
-    return _varint(number << 3 | VARINT) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes((*found, value))
+    return encoded(number, VARINT, value)

@@ -2,8 +2,7 @@
 branch does.
 
 Exports only leave work out by an `If`: what its first branch gives is right whether or not the condition holds, and the
-second branch tells what may be given instead. The model is rewritten as protobuf, without the onnx package, and its
-weights are copied as they are.
+second branch tells what may be given instead.
 """
 
 from __future__ import annotations
@@ -11,13 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pixelsnail_infer.runtime.files.protobuf import BYTES, encoded, fields
+from pixelsnail_infer.runtime.files.rewriting import (
+    ATTRIBUTE,
+    INPUT,
+    KIND,
+    NAME,
+    NODE,
+    OUTPUT,
+    TENSOR,
+    held,
+    replaced,
+    text,
+    texts,
+    with_graph,
+)
 
 __all__ = ["without_conditions"]
 
-# Numbers of the fields that matter, from onnx.proto3.
-_MODEL_GRAPH = 7
-_GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_OUTPUT = 1, 5, 12
-_INPUT, _OUTPUT, _NAME, _KIND, _ATTRIBUTE = 1, 2, 3, 4, 5
+_OUTPUTS = 12  # of a graph
 _CALLED, _BRANCH = 1, 6  # of an attribute, and what an output is called
 
 
@@ -26,49 +36,17 @@ def without_conditions(model: bytes) -> bytes:
 
     Raises `WireError` for what is no ONNX model.
     """
-    whole = memoryview(model)
-    if not any(_is_if(node) for graph in _held(whole, _MODEL_GRAPH) for node in _held(graph, _GRAPH_NODE)):
-        return model
-    parts = []
-    for number, wire, value in fields(whole):
-        if number == _MODEL_GRAPH and isinstance(value, memoryview):
-            value = memoryview(b"".join(_graph(value)))
-        parts.append(encoded(number, wire, value))
-    return b"".join(parts)
-
-
-def _graph(graph: memoryview) -> Iterator[bytes]:
-    """Its fields, with the nodes of its first branch in the place of each `If`."""
-    for number, wire, value in fields(graph):
-        if number == _GRAPH_NODE and isinstance(value, memoryview) and _is_if(value):
-            yield from _done(value)
-        else:
-            yield encoded(number, wire, value)
+    return with_graph(model, "If", lambda graph: replaced(graph, "If", _done))
 
 
 def _done(node: memoryview) -> Iterator[bytes]:
-    branch = next(held for attribute in _held(node, _ATTRIBUTE) for held in _held(attribute, _BRANCH)
-                  if list(_texts(attribute, _CALLED)) == ["then_branch"])  # fmt: skip
+    """The nodes and numbers of its first branch, whose results get the names of the node's."""
+    branch = next(branch for attribute in held(node, ATTRIBUTE) for branch in held(attribute, _BRANCH)
+                  if list(texts(attribute, _CALLED)) == ["then_branch"])  # fmt: skip
     for number, wire, value in fields(branch):
-        if number in (_GRAPH_NODE, _GRAPH_TENSOR):
+        if number in (NODE, TENSOR):
             yield encoded(number, wire, value)
-    given = [name for output in _held(branch, _GRAPH_OUTPUT) for name in _texts(output, _CALLED)]
-    for name, result in zip(given, _texts(node, _OUTPUT), strict=True):
-        copy = _text(_INPUT, name) + _text(_OUTPUT, result) + _text(_NAME, f"{result}/done") + _text(_KIND, "Identity")
-        yield encoded(_GRAPH_NODE, BYTES, copy)
-
-
-def _is_if(node: memoryview) -> bool:
-    return list(_texts(node, _KIND)) == ["If"]
-
-
-def _held(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    return (value for number, _, value in fields(message) if number == wanted and isinstance(value, memoryview))
-
-
-def _texts(message: memoryview, wanted: int) -> Iterator[str]:
-    return (bytes(value).decode() for value in _held(message, wanted))
-
-
-def _text(number: int, value: str) -> bytes:
-    return encoded(number, BYTES, value.encode())
+    given = [name for output in held(branch, _OUTPUTS) for name in texts(output, _CALLED)]
+    for name, result in zip(given, texts(node, OUTPUT), strict=True):
+        copy = text(INPUT, name) + text(OUTPUT, result) + text(NAME, f"{result}/done") + text(KIND, "Identity")
+        yield encoded(NODE, BYTES, copy)
