@@ -3,10 +3,10 @@
     python examples/train_denoiser.py --out examples/denoiser_digits.pt
 
 The network is improved-diffusion's U-Net with two levels, trained to predict the noise (the simple loss of Ho et al.,
-2020) under a cosine schedule of 1000 steps, with the public code's defaults for all else. The split is that of
-`train_digits.py`: 1,397 digits to train on, and 400 that are left for scores. What is saved is what the public code
-saves, a bare state dict of averaged weights (EMA), here in float16. `--state FILE` keeps the whole state of training,
-so that it can go on: a run ends after `--seconds` at the latest.
+2020) under a cosine schedule of 1000 steps, with the public code's defaults for all else. `digits_training.py` splits
+the digits: it trains on 1,397 of them, and 400 are left for scores. What is saved is what the public code saves, a bare
+state dict of averaged weights (EMA), here in float16. `--state FILE` keeps the whole state of training, so that it can
+go on: a run ends after `--seconds` at the latest.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from digits_training import LABELS, SHAPE, load_splits
+from torch import nn
 from torch.nn import functional as F
 
 from pixelsnail_infer.denoiser import DiffusionSpec
@@ -28,7 +28,6 @@ from pixelsnail_infer.models.unet_config import UNetConfig
 from pixelsnail_infer.models.unet_layers import Attention, Residual
 from pixelsnail_infer.runtime.denoising.schedule import Schedule
 
-SHAPE, LABELS = (8, 8), 10
 DIFFUSION = DiffusionSpec(1000, "cosine", "eps", "fixed-large", True)
 CONFIG = UNetConfig(shape=SHAPE, channels=1, width=32, mult=(1, 2), n_res_block=1, attention=(1,), n_head=4,
                     classes=LABELS, low_res=None, learn_sigma=False, scale_shift=True, diffusion=DIFFUSION)
@@ -49,14 +48,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_split() -> tuple[Tensor, Tensor]:
-    """Training images float32 [N, 1, 8, 8] in [-1, 1], and labels int64 [N]."""
-    digits = load_digits()
-    images = torch.from_numpy(digits.images).float()[:, None] / 8 - 1  # [1797, 1, 8, 8], 17 levels
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1797))
-    return images[order[400:]], torch.from_numpy(digits.target).long()[order[400:]]
-
-
 def fresh_model() -> UNet:
     """With zeros where each block ends, so that training starts from the identity."""
     model = UNet(CONFIG)
@@ -74,7 +65,8 @@ def train(args: argparse.Namespace) -> UNet:
     """The averaged network."""
     torch.manual_seed(args.seed)
     torch.set_num_threads(args.threads)
-    images, labels = load_split()
+    (codes, labels), *_ = load_splits()
+    images = codes.float()[:, None] / 8 - 1  # [N, 1, 8, 8] in [-1, 1]
     schedule = Schedule.of(DIFFUSION)
     bars, times = torch.from_numpy(schedule.bars), torch.from_numpy(schedule.times)
     model = fresh_model().train()

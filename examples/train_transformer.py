@@ -2,24 +2,22 @@
 
     python examples/train_transformer.py --out examples/digits_transformer.pt --preview digits.png
 
-The digits, their split and what is reported are those of `train_digits.py`. While it trains, digits are moved by a
-pixel and pixels before the predicted one are replaced now and then, or so few would be known by heart. The averaged
-weights are saved as {'model': state_dict, 'args': argparse.Namespace}.
+`digits_training.py` says what digits they are, and how they are split. While it trains, digits are moved by a pixel and
+pixels before the predicted one are replaced now and then, or so few would be known by heart. What is saved is
+{'model': state_dict, 'args': argparse.Namespace}.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 from pathlib import Path
 
 import torch
+from digits_training import LABELS, LEVELS, SHAPE, Split, averaged, load_splits, save, write_preview
 from digits_transformer import DigitsTransformer
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
-from train_digits import LABELS, LEVELS, SHAPE, Split, bits_per_dimension, load_splits
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,56 +46,10 @@ def varied(codes: Tensor, replaced: float) -> tuple[Tensor, Tensor]:
     return moved, torch.where(other, torch.randint(LEVELS, moved.shape), moved)
 
 
-def train(args: argparse.Namespace, data: Split, watched: Split) -> DigitsTransformer:
-    """The averaged weights (exponential moving average) after the last epoch; no epoch is picked by its figures."""
-    codes, labels = data
-    model = DigitsTransformer(SHAPE, LEVELS, LABELS, dropout=args.dropout)
-    average = copy.deepcopy(model)
-    optimizer = torch.optim.AdamW(model.parameters(), args.lr, (0.9, 0.99), weight_decay=args.weight_decay, fused=True)
-    steps = args.epochs * (len(codes) // args.batch)
-
-    def rate(step: int) -> float:
-        return min((step + 1) / 100, 0.5 * (1 + math.cos(math.pi * step / steps)))
-
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    bar = tqdm(range(args.epochs), unit="epoch")
-    for _ in bar:
-        model.train()
-        total, batches = 0.0, torch.randperm(len(codes)).split(args.batch)
-        batches = [batch for batch in batches if len(batch) == args.batch]
-        for batch in batches:
-            wanted, shown = varied(codes[batch], args.replaced)
-            loss = F.cross_entropy(model(shown, label=labels[batch]), wanted)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            scheduler.step()
-            total += loss.item()
-            with torch.no_grad():
-                for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-                    slow.lerp_(fast, 1 - args.ema)
-        bar.set_postfix(
-            train=f"{total / len(batches) / math.log(2):.3f}",
-            watched=f"{bits_per_dimension(average, watched):.3f} bits/dim",
-        )
-    return average.eval()
-
-
 @torch.no_grad()
-def write_preview(model: DigitsTransformer, path: Path, seed: int) -> None:
-    """Four digits of every label, one full forward for every pixel: the plain slow way."""
-    from PIL import Image
-
-    labels, generator = torch.arange(LABELS).repeat(4), torch.Generator().manual_seed(seed)
-    codes = torch.zeros(len(labels), *SHAPE, dtype=torch.int64)
-    for i in range(SHAPE[0]):
-        for j in range(SHAPE[1]):
-            probability = model(codes, label=labels)[:, :, i, j].softmax(dim=1)
-            codes[:, i, j] = torch.multinomial(probability, 1, generator=generator)[:, 0]
-    grid = F.pad(codes.view(4, LABELS, *SHAPE), [1, 1, 1, 1]).permute(0, 2, 1, 3).reshape(4 * 10, LABELS * 10)
-    pixels = (grid * 255 // (LEVELS - 1)).to(torch.uint8).numpy()
-    Image.fromarray(pixels).resize((800, 320), Image.Resampling.NEAREST).save(path)
+def bits_per_dimension(model: DigitsTransformer, split: Split) -> float:
+    codes, labels = split
+    return F.cross_entropy(model.eval()(codes, label=labels), codes).item() / math.log(2)
 
 
 def main() -> None:
@@ -105,16 +57,24 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     data, watched, held_out = load_splits()
-    model = train(args, data, watched)
-    args.bits_per_dim = bits_per_dimension(model, held_out)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    stored = argparse.Namespace(**{k: v for k, v in vars(args).items() if not isinstance(v, Path)})
-    torch.save({"model": model.state_dict(), "args": stored}, args.out)
-    count = sum(parameter.numel() for parameter in model.parameters())
-    size = args.out.stat().st_size
-    print(f"held out: {args.bits_per_dim:.3f} bits/dim; {count:,} parameters, {size:,} bytes: {args.out}")
+    start = DigitsTransformer(SHAPE, LEVELS, LABELS, dropout=args.dropout)
+
+    def loss(codes: Tensor, labels: Tensor) -> Tensor:
+        wanted, seen = varied(codes, args.replaced)
+        return F.cross_entropy(start(seen, label=labels), wanted)
+
+    model = averaged(
+        start,
+        args,
+        data,
+        loss,
+        lambda average: bits_per_dimension(average, watched),
+        weight_decay=args.weight_decay,
+    )
+    save(model, args, bits_per_dimension(model, held_out))
     if args.preview:
-        write_preview(model, args.preview, args.seed)
+        shown = torch.arange(LABELS).repeat(4)  # [40], four rows of ten
+        write_preview(lambda codes: model(codes, label=shown), len(shown), LEVELS, args.preview, args.seed)
 
 
 if __name__ == "__main__":
