@@ -37,10 +37,10 @@ class Engine(Life):
     fixed here; the sampler may be used beside it, and may be closed. After a fork the child needs an engine of its own.
 
     `slots` images are drawn at once, in the smallest batch of `ladder` that holds them: sizes up to `slots`, which is
-    always one of them; by default 1, 2, 4, 8, … A backend on a GPU always runs the largest. At most `queue` requests
-    wait for slots, and all unfinished requests together may hold `memory` bytes of conditions, known pixels and
-    results. Without `filters` top-k and top-p are refused, without `completion` known pixels: then their graphs are not
-    loaded.
+    always one of them; by default 1, 2, 3, 4, 6, 8, 12, 16, … A backend on a GPU always runs the largest. At most
+    `queue` requests wait for slots, and all unfinished requests together may hold `memory` bytes of conditions, known
+    pixels and results. Without `filters` top-k and top-p are refused, without `completion` known pixels: then their
+    graphs are not loaded.
 
     Raises `RequestError` when an argument is wrong or the buffers do not fit into memory, and what `load` raises.
     """

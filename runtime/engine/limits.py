@@ -62,9 +62,10 @@ def priority_of(priority: object) -> int:
 
 
 def _batch_sizes(slots: int, ladder: Sequence[int] | None) -> tuple[int, ...]:
-    """Batch sizes, ascending, the last one `slots`; without `ladder` the powers of two before it."""
+    """Batch sizes, ascending, the last one `slots`; without `ladder` powers of two before it, and halfway between."""
     if ladder is None:
-        ladder = [1 << power for power in range((slots - 1).bit_length())]
+        powers = [1 << power for power in range((slots - 1).bit_length())]
+        ladder = [size for power in powers for size in (power, power + power // 2) if size < slots]
     sizes = {count(size, "ladder") for size in ladder}
     if any(size > slots for size in sizes):
         raise RequestError(f"ladder holds {max(sizes)}, but there are {slots} slots; give sizes from 1 to {slots}.")
