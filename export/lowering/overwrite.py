@@ -73,7 +73,7 @@ def _into_sequence(base: Value | Tokens, part: Value | Tokens, axis: int, cut: s
     if not cut.start:
         if not isinstance(base, Tokens):
             raise UnsupportedOpError(f"{where} writes tokens of pixels over the first {cut.stop} of {total} tokens "
-                                     "that are no sequence with pixels; only the last ones may be written over by pixels.")
+                                     "without any; only the last ones may become pixels.")
         return sequences.join([part, sequences.narrow(base, axis, cut.stop, total - cut.stop, where)], axis, where)
     if isinstance(base, View):  # which has pixels in front of the part, too
         nothing = torch.zeros([cut.start if k == axis else 1 for k in range(len(base.dims))], dtype=base.node.dtype)
