@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,13 +67,10 @@ def events(answer: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
             yield json.loads(line[len(b"data: ") :])
 
 
-def unfinished(port: int) -> int:
-    """Images that wait or are drawn, in whichever replica answers first with any."""
-    counts = []
-    for _ in range(8):
-        (stats,) = json.loads(ask(port, "GET", "/v1/stats").read())["models"]["digits"]
-        counts.append(stats["live"] + stats["waiting_images"])
-    return max(counts)
+def cancelled(port: int) -> int:
+    """Requests that were given up, in whichever of the replicas says most: a request is answered by any."""
+    answers = [json.loads(ask(port, "GET", "/v1/stats").read())["models"]["digits"][0] for _ in range(16)]
+    return max(stats["cancelled"] for stats in answers)
 
 
 def test_an_image_is_that_of_sample(port: int, digits_graphs: dict[str, Path]) -> None:
@@ -84,17 +82,26 @@ def test_an_image_is_that_of_sample(port: int, digits_graphs: dict[str, Path]) -
 
 
 def test_rows_come_one_by_one(port: int, digits_graphs: dict[str, Path]) -> None:
-    """The first row is here while most images have not been begun."""
+    found = np.full((64, 8, 8), -1)
     answer = ask(port, "POST", "/v1/images", {"n": 64, "label": 4, "seed": 7, "stream": True})
     assert answer.status == 200 and answer.headers["content-type"].startswith("text/event-stream")
-    rows = events(answer)
-    first = next(rows)
-    assert unfinished(port) > 32
-    found = np.full((64, 8, 8), -1)
-    for row in [first, *rows]:
+    for row in events(answer):
         found[row["image"], row["row"]] = row["pixels"]
     with load(digits_graphs["step"], threads=1) as sampler:
         assert np.array_equal(found, sampler.sample(64, seed=7, label=4))
+
+
+def test_who_leaves_after_the_first_row_ends_the_request(port: int) -> None:
+    """So rows come while others are still to be drawn, and a replica learns that nobody listens any more."""
+    assert cancelled(port) == 0
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    wanted = json.dumps({"n": 64, "label": 4, "stream": True})
+    connection.request("POST", "/v1/images", wanted, {"content-type": "application/json"})
+    next(events(connection.getresponse()))
+    connection.close()
+    ends = time.monotonic() + 30
+    while cancelled(port) != 1:
+        assert time.monotonic() < ends, "it was drawn to its end"
 
 
 def test_errors_and_health_are_those_of_the_service(port: int) -> None:
