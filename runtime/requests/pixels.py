@@ -44,6 +44,7 @@ def known_images(
     pixels, use = _array(manifest, known, "known"), np.asarray(mask)
     if use.dtype != np.bool_:
         raise RequestError(f"known_mask has dtype {use.dtype}, expected bool; give True where a pixel is known.")
+    use = use.view(np.uint8) != 0  # a bool from a file or a buffer may be any byte; NumPy computes with 0 and 1 alone
     for name, array, shape in (("known", pixels, one), ("known_mask", use, manifest.shape)):
         if array.shape not in (shape, (n, *shape)):
             raise RequestError(_shape_message(manifest, array, name, shape, n))

@@ -171,6 +171,18 @@ def test_the_callers_arrays_are_copied(held: tuple[Engine, Orders], sampler: Sam
     assert np.array_equal(ticket.result(30), expected)
 
 
+def test_any_byte_but_zero_of_a_mask_is_true(toy: Path, sampler: Sampler) -> None:
+    """A mask of a file, or of `view(bool)`, may hold bytes other than 0 and 1."""
+    mask = np.arange(H * W).reshape(H, W) % 2 == 0
+    expected = sampler.sample(2, seed=1, label=0, known=np.full((H, W), 3), known_mask=mask)
+    assert (expected[:, mask] == 3).all()
+    with Engine(sampler, slots=2) as engine:
+        for byte in (2, 255):
+            odd = (mask.astype(np.uint8) * byte).view(bool)
+            ticket = engine.submit(2, seed=1, label=0, known=np.full((H, W), 3), known_mask=odd)
+            assert np.array_equal(ticket.result(30), expected)
+
+
 def test_without_filters_and_completion(toy: Path) -> None:
     """Their graphs are not loaded then: their files may be missing."""
     opened, orders = faulty_sampler(toy)

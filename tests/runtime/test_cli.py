@@ -59,6 +59,15 @@ def test_sample_settings_reach_the_sampler(toy: Path, sampler: Sampler, codes: P
     assert np.array_equal(np.load(out), expected)
 
 
+def test_any_byte_but_zero_of_a_masks_file_is_true(toy: Path, sampler: Sampler, codes: Path, tmp_path: Path) -> None:
+    mask = np.arange(H * W).reshape(H, W) % 2 == 0
+    np.save(tmp_path / "mask.npy", (mask.astype(np.uint8) * 255).view(bool))
+    command = ["sample", str(toy), "--n", "4", "--label", "1", "--known", str(codes), "--known-mask"]
+    assert main([*command, str(tmp_path / "mask.npy"), "-o", str(tmp_path / "o.npy")]) == 0
+    expected = sampler.sample(4, label=1, known=np.load(codes), known_mask=mask)
+    assert np.array_equal(np.load(tmp_path / "o.npy"), expected)
+
+
 def test_sample_writes_a_picture(toy: Path, sampler: Sampler, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     out = tmp_path / "grid.png"

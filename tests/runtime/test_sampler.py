@@ -116,6 +116,17 @@ def test_scattered_known_pixels_are_kept(sampler: Sampler) -> None:
     assert np.array_equal(codes, sample_slowly(5, LABELS, seed=2, known=full, mask=mask))
 
 
+@pytest.mark.parametrize("byte", [2, 64, 255])
+def test_any_byte_but_zero_of_a_mask_is_true(sampler: Sampler, byte: int) -> None:
+    """A mask of a file, or of `view(bool)`, may hold bytes other than 0 and 1."""
+    known, mask = np.full((H, W), 3), np.arange(H * W).reshape(H, W) % 2 == 0
+    odd = (mask.astype(np.uint8) * byte).view(bool)
+    expected = sampler.sample(2, label=1, known=known, known_mask=mask)
+    assert (expected[:, mask] == 3).all()
+    for given in (odd, np.asfortranarray(odd), np.repeat(odd, 2, axis=1)[:, ::2]):
+        assert np.array_equal(sampler.sample(2, label=1, known=known, known_mask=given), expected)
+
+
 def test_known_rows_go_step_by_step_without_a_score_graph() -> None:
     parts = build(without=("score", "filtered"))
     known, mask = np.full((2, H, W), 3), np.zeros((2, H, W), bool)

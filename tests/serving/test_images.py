@@ -71,6 +71,15 @@ def test_arrays_come_as_npy_too(live: Running, digits: Sampler) -> None:
     assert np.array_equal(array(answer.body), digits.sample(2, label=3, known=known, known_mask=mask))
 
 
+@pytest.mark.parametrize("byte", [2, 255])
+def test_any_byte_but_zero_of_a_mask_is_true(live: Running, digits: Sampler, byte: int) -> None:
+    known, mask = np.full((8, 8), 1), np.arange(64).reshape(8, 8) % 2 == 0
+    odd = (mask.astype(np.uint8) * byte).view(bool)
+    body = {"model": "digits", "label": 3, "known": known.tolist(), "format": "npy",
+            "known_mask": {"npy": base64.b64encode(npy(odd)).decode()}}  # fmt: skip
+    assert np.array_equal(array(live.images(body).body), digits.sample(1, label=3, known=known, known_mask=mask))
+
+
 @pytest.mark.parametrize("n", [1, 4])
 def test_a_picture_is_the_one_of_the_command(live: Running, digits_graphs: dict[str, Path], tmp_path: Path, n: int
                                              ) -> None:  # fmt: skip

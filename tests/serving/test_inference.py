@@ -74,6 +74,15 @@ def test_binary(live: Running, digits: Sampler) -> None:
     assert np.array_equal(found, digits.sample(2, label=[1, 2], top_k=[2, 3]))
 
 
+def test_any_byte_but_zero_of_a_mask_is_true(live: Running, digits: Sampler) -> None:
+    known, mask = np.full((1, 8, 8), 1), np.arange(64).reshape(1, 8, 8) % 2 == 0
+    sizes = {"label": (8, "INT64", [1]), "known": (512, "INT64", [1, 8, 8]), "known_mask": (64, "BOOL", [1, 8, 8])}
+    inputs = [{"name": name, "datatype": kind, "shape": shape, "parameters": {"binary_data_size": size}}
+              for name, (size, kind, shape) in sizes.items()]  # fmt: skip
+    answer = binary(live, {"inputs": inputs}, np.array([3]), known, mask.astype(np.uint8) * 255)
+    assert np.array_equal(pixels(answer), digits.sample(1, label=3, known=known, known_mask=mask))
+
+
 def test_a_pipeline(live: Running, pipeline: Pipeline) -> None:
     answer = live.ask("POST", "/v2/models/chain/versions/1/infer", {"inputs": [{**LABEL, "data": [0, 1]}]})
     assert np.array_equal(pixels(answer).astype(np.float32), pipeline.generate(2, label=[0, 1]).images)
