@@ -85,11 +85,12 @@ def _png(pixels: NDArray[Any], order: Order) -> bytes:
     settings = {"seed": order.seed} | {name: order.arguments.get(name) for name in ("temperature", "top_k", "top_p")}
     text |= {name: _setting(value) for name, value in settings.items() if value is not None}
     tiles = pixels if order.served.levels is not None else as_pixels(pixels, order.served.values)
+    captions = None if order.labels is None else [str(label) for label in order.labels]
     if _alone(order):
-        text |= {"label": order.captions[0]} if order.captions else {}
+        text |= {"label": captions[0]} if captions else {}
         return png_alone(tiles[0], order.served.levels, scale=order.scale, text=text)
-    text |= {"images": str(order.n)} | ({"labels": ",".join(order.captions)} if order.captions else {})
-    return png_grid(tiles, order.served.levels, captions=order.captions, columns=_columns(order), scale=order.scale,
+    text |= {"images": str(order.n)} | ({"labels": ",".join(captions)} if captions else {})
+    return png_grid(tiles, order.served.levels, captions=captions, columns=_columns(order), scale=order.scale,
                     text=text)  # fmt: skip
 
 
@@ -98,9 +99,7 @@ def _alone(order: Order) -> bool:
 
 
 def _columns(order: Order) -> int:
-    if order.columns is not None or not order.captions:
-        return order.columns or grid_columns(order.n)
-    return grid_columns(order.n, list(dict.fromkeys(map(int, order.captions))))
+    return order.columns or grid_columns(order.n, list(dict.fromkeys(order.labels or ())))
 
 
 def _setting(value: Any) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.messages import shown
+from pixelsnail_infer.runtime.requests.conditions import resolve_condition
 from pixelsnail_infer.runtime.serving.array_field import read_array
-from pixelsnail_infer.runtime.serving.problem import Problem
+from pixelsnail_infer.runtime.serving.problem import Problem, problem_of
 from pixelsnail_infer.runtime.serving.served import Served
 
 __all__ = ["FIELDS", "FORMATS", "Order", "find_model", "read_order"]
@@ -22,14 +24,14 @@ _MOST_SEED = (1 << 64) - 1
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A request for n images. `arguments` are those of `Engine.submit`; the rest says how the answer looks. `captions`
-    are the labels of the images, if they have some."""
+    """A request for n images. `arguments` are those of `Engine.submit`; the rest says how the answer looks. `labels`
+    are the classes of the images, one for each, if they have some."""
 
     served: Served
     n: int
     seed: int | list[int]
     arguments: dict[str, Any]
-    captions: list[str] | None
+    labels: list[int] | None
     format: str | None
     stream: bool
     columns: int | None
@@ -71,7 +73,7 @@ def read_order(document: dict[str, Any], models: Mapping[str, Served], most_imag
         n=n,
         seed=arguments["seed"],
         arguments=arguments | conditions,
-        captions=_captions(served, conditions, n),
+        labels=_labels(served, conditions, n),
         format=form,
         stream=stream,
         columns=_whole(given["columns"], "columns", 1, _MOST_COLUMNS) if "columns" in given else None,
@@ -134,12 +136,15 @@ def _conditions(served: Served, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: read_array(value, name) for name, value in values.items()}
 
 
-def _captions(served: Served, conditions: Mapping[str, Any], n: int) -> list[str] | None:
-    label = served.label
-    if label is None:
+def _labels(served: Served, conditions: Mapping[str, Any], n: int) -> list[int] | None:
+    """The checked classes, which the picture is planned by before the engine sees them."""
+    if served.label is None:
         return None
-    labels = conditions[label.name].reshape(-1).tolist()
-    return [str(labels[k % len(labels)]) for k in range(n)] if labels else None
+    try:
+        labels: list[int] = resolve_condition(served.label, conditions[served.label.name], n).tolist()
+    except RequestError as error:
+        raise problem_of(error, (served.label.name,)) from error
+    return labels
 
 
 def _whole(value: Any, field: str, low: int, high: int) -> int:

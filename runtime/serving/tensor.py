@@ -17,7 +17,7 @@ DATATYPES = {
     "BOOL": "bool", "UINT8": "uint8", "UINT16": "uint16", "UINT32": "uint32", "UINT64": "uint64", "INT8": "int8",
     "INT16": "int16", "INT32": "int32", "INT64": "int64", "FP16": "float16", "FP32": "float32", "FP64": "float64",
 }  # fmt: skip
-_MOST_AXES = 8
+_MOST_AXES, _MOST_NUMBERS = 8, 1 << 31
 
 
 def datatype(dtype: str) -> str:
@@ -34,8 +34,8 @@ class Binary:
     def take(self, size: int, name: str) -> bytes:
         """The next bytes, for the input `name`."""
         if self._at + size > len(self._data):
-            what = f"{name} has {size} bytes of binary data, but {len(self._data) - self._at} are left"
-            raise Problem("malformed", f"{what}; correct binary_data_size.", field=name)
+            what = f"The input {shown(name)} has {size} bytes of binary data, but {len(self._data) - self._at} are left"
+            raise Problem("malformed", f"{what}; correct binary_data_size.", field=name[:80])
         self._at += size
         return self._data[self._at - size : self._at]
 
@@ -50,17 +50,19 @@ def read_tensor(entry: Any, binary: Binary) -> tuple[str, NDArray[Any]]:
     if not isinstance(entry, dict) or not isinstance(name := entry.get("name"), str):
         raise Problem("malformed", f"An input is {shown(entry)}, expected an object with a name.", field="inputs")
     kind, shape, parameters = entry.get("datatype"), entry.get("shape"), entry.get("parameters", {})
-    if kind not in DATATYPES:
+    if not isinstance(kind, str) or kind not in DATATYPES:
         raise _wrong(name, f"has the datatype {shown(kind)}, expected {', '.join(DATATYPES)}")
-    if not isinstance(shape, list) or len(shape) > _MOST_AXES or not all(
-        isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 31 for size in shape
-    ):
-        raise _wrong(name, f"has the shape {shown(shape)}, expected a list of sizes")
-    size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+    if not (isinstance(shape, list) and len(shape) <= _MOST_AXES and all(type(s) is int and s >= 0 for s in shape)):
+        raise _wrong(name, f"has the shape {shown(shape)}, expected a list of at most {_MOST_AXES} sizes")
+    if math.prod(max(size, 1) for size in shape) >= _MOST_NUMBERS:  # NumPy refuses it even where another size is 0
+        raise _wrong(name, f"has the shape {shown(shape)}, expected fewer than {_MOST_NUMBERS} numbers")
+    if not isinstance(parameters, dict):
+        raise _wrong(name, f"has the parameters {shown(parameters)}, expected an object")
+    size = parameters.get("binary_data_size")
     if size is None:
         return name, _of_json(entry.get("data"), name, kind, shape)
     dtype, count = np.dtype(DATATYPES[kind]), math.prod(shape)
-    if isinstance(size, bool) or size != count * dtype.itemsize:
+    if type(size) is not int or size != count * dtype.itemsize:
         raise _wrong(name, f"has {shown(size)} bytes of binary data, expected {count * dtype.itemsize} for its shape")
     data = binary.take(size, name)
     return name, np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
@@ -91,6 +93,8 @@ def _numbers(data: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if dtype != np.uint64:
         return np.asarray(data)
     objects = np.asarray(data, object)
+    if objects.ndim > _MOST_AXES:  # what is nested deeper than NumPy's axes stays a list, and `flat` fails before that
+        raise ValueError
     return objects.astype(dtype) if all(type(one) is int and one >= 0 for one in objects.flat) else objects
 
 

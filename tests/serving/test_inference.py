@@ -21,6 +21,12 @@ def pixels(answer: Answer) -> Any:
     return np.array(output["data"]).reshape(output["shape"])
 
 
+def nested(value: Any, depth: int) -> Any:
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def binary(live: Running, document: dict[str, Any], *tensors: Any) -> Answer:
     """Ask with tensors as bytes, for a tensor as bytes."""
     head = json.dumps(document).encode()
@@ -101,6 +107,12 @@ def test_a_pipeline(live: Running, pipeline: Pipeline) -> None:
         ({"datatype": "UINT8", "data": [3, 256]}, "label"), ({"shape": [2**31]}, "label"),
         ({"data": [3, 10**19]}, "label"),
         ({"parameters": {"binary_data_size": 16}}, "label"), ({"parameters": {"binary_data_size": True}}, "label"),
+        ({"parameters": {"binary_data_size": 16.0}}, "label"), ({"parameters": 5}, "label"),
+        ({"datatype": ["INT64"]}, "label"), ({"datatype": {}}, "label"), ({"datatype": None}, "label"),
+        ({"shape": [0, 2**31 - 1, 2**31 - 1, 2**31 - 1], "data": []}, "label"),
+        ({"shape": [0] + [2**31 - 1] * 7, "parameters": {"binary_data_size": 0}}, "label"),
+        ({"datatype": "UINT64", "data": nested(3, 40)}, "label"),
+        ({"datatype": "UINT64", "data": nested(3, 500)}, "label"), ({"data": nested(3, 500)}, "label"),
     ],
 )  # fmt: skip
 def test_a_wrong_input_is_named(live: Running, change: dict[str, Any], field: str) -> None:
@@ -139,6 +151,8 @@ def test_bytes_that_are_too_few_or_too_many(live: Running) -> None:
     inputs = [{"name": "label", "shape": [2], "datatype": "INT64", "parameters": {"binary_data_size": 16}}]
     for count in (1, 3):
         assert binary(live, {"inputs": inputs}, np.zeros(count, "<i8")).status == 400
+    long = binary(live, {"inputs": [{**inputs[0], "name": "é" * 5000}]})
+    assert long.status == 400 and len(long.body) < 2000 and long.field == "é" * 80
     assert binary(live, {"inputs": inputs}, np.zeros(2, "<i8")).status == 200
 
 
