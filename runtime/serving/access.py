@@ -26,11 +26,14 @@ def read_keys(path: str | Path) -> tuple[bytes, ...]:
     """The SHA-256 digests of the keys in a file, one a line. Raises `RequestError`."""
     try:
         with open_plain(path) as file:
-            lines = file.read(_MOST_BYTES).decode("ascii").splitlines()
+            text = file.read(_MOST_BYTES + 1).decode("ascii")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text of ASCII characters"
         raise RequestError(f"The file of API keys, {one_line(path)}, cannot be read ({reason}).") from error
-    keys = [line.strip() for line in lines if line.strip()]
+    if len(text) > _MOST_BYTES:
+        what = f"has more than {_MOST_BYTES} bytes, which is the limit"
+        raise RequestError(f"The file of API keys, {one_line(path)}, {what}; leave out old keys.")
+    keys = [line.strip() for line in text.splitlines() if line.strip()]
     if not keys or any(len(key) < _SHORTEST or not key.isprintable() or " " in key for key in keys):
         what = f"one key a line, each of at least {_SHORTEST} characters without spaces"
         raise RequestError(f"The file of API keys, {one_line(path)}, should hold {what}.")

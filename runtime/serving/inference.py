@@ -22,6 +22,8 @@ OUTPUT = "pixels"
 VERSION = "1"
 SETTINGS = {"seed": "UINT64", "temperature": "FP32", "top_k": "INT64", "top_p": "FP32"}
 """Inputs that are one for each image, and may be left out; also parameters, one value for all images."""
+_IGNORED = ("priority", "timeout", "sequence_id", "sequence_start", "sequence_end")
+"""Parameters by which Triton's clients send arguments of their `infer`; they mean nothing here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,14 @@ def read_inference(body: bytes, header: str | None, served: Served, most_images:
     binary.expect_end()
     parameters = _parameters(document)
     n = _images(tensors, parameters, most_images)
-    arguments = {**_settings(served, parameters), **_inputs(served, tensors)}
+    settings, given = _settings(parameters), _inputs(served, tensors)
+    if doubled := [name for name in settings if name in given]:
+        what = f"{doubled[0]} is an input and a parameter; give it once."
+        raise Problem("invalid", what, field=doubled[0])
     request_id = document.get("id")
     if not (request_id is None or (isinstance(request_id, str) and len(request_id) <= 200)):
         raise Problem("invalid", "id should be a string of at most 200 characters.", field="id")
-    return Inference(request_id, n, arguments, _wants_binary(document))
+    return Inference(request_id, n, settings | given, _wants_binary(document.get("outputs", []), parameters))
 
 
 def answer(served: Served, asked: Inference, pixels: NDArray[Any]) -> tuple[bytes, dict[str, str]]:
@@ -95,10 +100,10 @@ def _parameters(document: dict[str, Any]) -> dict[str, Any]:
     known = ("n", *SETTINGS, "binary_data_output")
     if not isinstance(parameters, dict):
         raise Problem("malformed", f"parameters is {shown(parameters)}, expected an object.", field="parameters")
-    if unknown := [name for name in parameters if name not in known]:
+    if unknown := [name for name in parameters if name not in (*known, *_IGNORED)]:
         what = f"{shown(unknown[0])} is no parameter of a request; there are {', '.join(known)}."
         raise Problem("invalid", what, field=unknown[0][:80])
-    return parameters
+    return {name: value for name, value in parameters.items() if name in known}
 
 
 def _images(tensors: dict[str, NDArray[Any]], parameters: dict[str, Any], most: int) -> int:
@@ -115,7 +120,7 @@ def _images(tensors: dict[str, NDArray[Any]], parameters: dict[str, Any], most: 
     return n
 
 
-def _settings(served: Served, parameters: dict[str, Any]) -> dict[str, Any]:
+def _settings(parameters: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in SETTINGS:
         value = parameters.get(name)
@@ -150,9 +155,8 @@ def _each(served: Served) -> list[tuple[str, str, tuple[int, ...]]]:
     return [*filters, ("known", datatype(served.dtype), shape), ("known_mask", "BOOL", shape[:2])]
 
 
-def _wants_binary(document: dict[str, Any]) -> bool:
-    outputs, parameters = document.get("outputs", []), document.get("parameters", {})
-    binary = bool(parameters.get("binary_data_output", False))
+def _wants_binary(outputs: Any, parameters: dict[str, Any]) -> bool:
+    binary = _flag(parameters, "binary_data_output", False, "binary_data_output")
     if not isinstance(outputs, list) or not all(isinstance(entry, dict) for entry in outputs):
         raise Problem("malformed", f"outputs is {shown(outputs)}, expected a list of objects.", field="outputs")
     for entry in outputs:
@@ -160,5 +164,15 @@ def _wants_binary(document: dict[str, Any]) -> bool:
             what = f"There is no output {shown(entry.get('name'))}; there is {OUTPUT}."
             raise Problem("invalid", what, field="outputs")
         own = entry.get("parameters", {})
-        binary = bool(own.get("binary_data", binary)) if isinstance(own, dict) else binary
+        if not isinstance(own, dict) or set(own) - {"binary_data"}:
+            what = f"The parameters of the output {OUTPUT} are {shown(own)}, expected binary_data and nothing else."
+            raise Problem("invalid", what, field="outputs")
+        binary = _flag(own, "binary_data", binary, "outputs")
     return binary
+
+
+def _flag(parameters: dict[str, Any], name: str, default: bool, field: str) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise Problem("invalid", f"{name} is {shown(value)}, expected true or false.", field=field)
+    return value

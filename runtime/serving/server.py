@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 
 from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.runtime.serving.app import make_app
 from pixelsnail_infer.runtime.serving.served import Served
 from pixelsnail_infer.runtime.serving.service import Service
@@ -37,9 +38,10 @@ def bound(host: str, port: int) -> socket.socket:
         except OSError:
             made.close()
             raise
-    except OSError as error:
-        raise RequestError(f"{host} port {port} cannot be listened on ({error.strerror or error}); give another "
-                           "--host or --port.") from error  # fmt: skip
+    except (OSError, UnicodeError) as error:  # what cannot be a name, like `a..b`, is not even looked up
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is no name of a machine"
+        raise RequestError(f"{one_line(host, 200)} port {port} cannot be listened on ({reason}); give another --host or "
+                           "--port.") from error  # fmt: skip
     return made
 
 

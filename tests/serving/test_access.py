@@ -73,6 +73,15 @@ def test_bad_files_of_keys(tmp_path: Path, text: str) -> None:
         read_keys(tmp_path / "none")
 
 
+def test_a_file_of_too_many_keys_is_refused_not_cut(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text("\n".join(f"key-{number:027}" for number in range(2048)))
+    assert len(read_keys(path)) == 2048 and path.stat().st_size == (1 << 16) - 1
+    path.write_text(path.read_text() + "\n\n")
+    with pytest.raises(RequestError, match="keys, has more than 65536 bytes"):
+        read_keys(path)
+
+
 @pytest.mark.parametrize("host, status", [("localhost", 200), ("LOCALHOST:1", 200), ("127.0.0.1:99", 200),
                                           ("evil.example", 403), ("", 403), ("localhost.evil.example", 403),
                                           ("[::1", 403)])  # fmt: skip

@@ -140,6 +140,32 @@ def test_other_wrong_requests(live: Running, document: dict[str, Any]) -> None:
     assert answer.headers["content-type"] == "application/problem+json" and answer.json["error"]
 
 
+@pytest.mark.parametrize(
+    "change, field",
+    [
+        ({"parameters": {"binary_data_output": "false"}}, "binary_data_output"),
+        ({"parameters": {"binary_data_output": 1}}, "binary_data_output"),
+        ({"parameters": {"colour": 3}}, "colour"), ({"parameters": {"sequence": 3}}, "sequence"),
+        ({"parameters": {"triton_x": 3}}, "triton_x"), ({"parameters": {"seed": 6}}, "seed"),
+        ({"outputs": [{"name": "pixels", "parameters": 5}]}, "outputs"),
+        ({"outputs": [{"name": "pixels", "parameters": {"binary_data": "no"}}]}, "outputs"),
+        ({"outputs": [{"name": "pixels", "parameters": {"classification": 3}}]}, "outputs"),
+    ],
+)  # fmt: skip
+def test_wrong_parameters_are_named(live: Running, change: dict[str, Any], field: str) -> None:
+    seed = {"name": "seed", "shape": [2], "datatype": "UINT64", "data": [5, 6]}
+    assert live.ask("POST", INFER, {"inputs": [LABEL, seed]}).status == 200
+    answer = live.ask("POST", INFER, {"inputs": [LABEL, seed], **change})
+    assert (answer.status, answer.field) == (422, field), answer.json
+
+
+def test_parameters_that_tritons_clients_send_change_nothing(live: Running) -> None:
+    sent = {"timeout": 5, "priority": 1, "sequence_id": 7, "sequence_start": True, "sequence_end": False}
+    answer = live.ask("POST", INFER, {"inputs": [LABEL], "parameters": {**sent, "seed": 3}})
+    assert answer.status == 200
+    assert np.array_equal(pixels(answer), pixels(live.ask("POST", INFER, {"inputs": [LABEL], "parameters": {"seed": 3}})))
+
+
 @pytest.mark.parametrize("header", ["-1", "99999", "x", "1e3", "", "\xb2"])
 def test_a_wrong_length_of_the_json(live: Running, header: str) -> None:
     answer = live.ask("POST", INFER, json.dumps({"inputs": [LABEL]}).encode(),

@@ -32,7 +32,7 @@ def test_tritons_client_draws_what_sample_draws(digits: Sampler) -> None:
     found = json.loads(done.stdout)
     expected = digits.sample(2, label=[3, 4], seed=[7, 2**64 - 1])
     settings = digits.sample(2, label=[3, 4], seed=9, temperature=0.5, top_k=5)
-    assert len(found["drawn"]) == 8 and all(np.array_equal(drawn, expected) for drawn in found["drawn"])
+    assert len(found["drawn"]) == 9 and all(np.array_equal(drawn, expected) for drawn in found["drawn"])
     assert np.array_equal(found["settings"], settings)
     assert found["refused"][0] == "422" and found["refused"][1] == "label holds 10, expected values from 0 to 9."
     assert found["metadata"]["outputs"][0]["shape"] == [-1, 8, 8]

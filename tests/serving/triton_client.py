@@ -30,6 +30,8 @@ def main(address: str, model: str) -> None:
             found["drawn"].append(answer.as_numpy("pixels").tolist())
     answer = client.infer(model, [label], parameters={"temperature": 0.5, "top_k": 5, "seed": 9})
     found["settings"] = answer.as_numpy("pixels").tolist()
+    told = {"timeout": 5_000_000, "priority": 1, "sequence_id": 3, "sequence_start": True, "sequence_end": True}
+    found["drawn"].append(client.infer(model, [label, seed], **told).as_numpy("pixels").tolist())
     waiting = [client.async_infer(model, [label, seed]) for _ in range(4)]
     found["drawn"] += [one.get_result().as_numpy("pixels").tolist() for one in waiting]
     label.set_data_from_numpy(np.array([3, 10]))
