@@ -40,8 +40,8 @@ def bound(host: str, port: int) -> socket.socket:
             raise
     except (OSError, UnicodeError) as error:  # what cannot be a name, like `a..b`, is not even looked up
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is no name of a machine"
-        raise RequestError(f"{one_line(host, 200)} port {port} cannot be listened on ({reason}); give another --host or "
-                           "--port.") from error  # fmt: skip
+        raise RequestError(f"{one_line(host, 200)} port {port} cannot be listened on ({reason}); give another "
+                           "--host or --port.") from error  # fmt: skip
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -155,6 +156,59 @@ def test_cancel(page: Page, toy: Path, by: str) -> None:
         orders.gate.set()
         page.value("document.getElementById('draw').click()")
         page.until(_DONE)
+
+
+def test_a_seed_may_begin_with_zeros(page: Page, live: Running, digits: Sampler) -> None:
+    opened(page, live)
+    choose(page, model="digits", label=3, n=2, seed="007")
+    page.value("document.getElementById('draw').click()")
+    page.until(_DONE)
+    assert np.abs(painted(page)[..., 0].astype(int) - grey(digits.sample(2, label=3, seed=7), 17)).max() <= 1
+
+
+class Odd(ServedPrior):
+    """A model that the page cannot draw from."""
+
+    def description(self) -> dict[str, Any]:
+        vector = {"name": "v", "kind": "vector", "shape": [2], "dtype": "float32", "levels": None}
+        return {**super().description(), "conditions": [vector]}
+
+
+def test_another_model_while_one_draws_starts_no_second_drawing(page: Page, toy: Path) -> None:
+    off = "['draw', 'next', 'cancel'].map((name) => document.getElementById(name).disabled).join()"
+    with held(toy) as (made, orders):
+        toy_ = made.service.models["toy"]
+        assert isinstance(toy_, ServedPrior)
+        made.service.models["odd"] = Odd("odd", ("odd.onnx",), toy_.engine)
+        opened(page, made)
+        assert page.value(off) == "false,false,true"
+        page.value("document.getElementById('draw').click()")
+        taken(made, 8)
+        choose(page, model="toy")
+        assert page.value(off) == "true,true,false"
+        page.value("document.getElementById('next').dispatchEvent(new Event('click'))")
+        choose(page, model="odd")
+        assert page.value("document.getElementById('seed').value") == "0"
+        page.value("document.getElementById('cancel').click()")
+        page.until("document.getElementById('said').textContent === 'Cancelled.'")
+        assert page.value(off) == "true,true,true", "odd cannot be drawn from"
+        choose(page, model="toy")
+        assert page.value(off) == "false,false,true"
+        until(lambda: made.stats("toy")["cancelled"] == 1)
+        orders.gate.set()
+
+
+def test_a_service_that_is_not_reached_at_first_is_asked_again(page: Page, live: Running) -> None:
+    page.call("Network.setBlockedURLs", urls=["*/v1/models"])
+    try:
+        page.open(f"http://127.0.0.1:{live.port}/")
+        page.until("document.getElementById('said').textContent === 'The service is not reached.'")
+        assert page.value("document.getElementById('draw').disabled")
+    finally:
+        page.call("Network.setBlockedURLs", urls=[])
+    page.until("document.getElementById('model').options.length > 0")
+    page.value("document.getElementById('draw').click()")
+    page.until(_DONE)
 
 
 def test_rows_come_one_by_one(page: Page, toy: Path) -> None:

@@ -2,7 +2,7 @@
 
 const at = (id) => document.getElementById(id);
 const MINUTE = 60;
-let models = [], running = null, before = null;
+let models = [], running = null, drawable = false, before = null;
 const history = { live: [], waiting: [], rate: [], occupancy: [] };
 
 function headers(more = {}) {
@@ -21,8 +21,18 @@ async function problem(response) {
 
 // The form -----------------------------------------------------------------------------------------------------------
 
+function setButtons() {
+  at("cancel").disabled = !running;
+  at("draw").disabled = at("next").disabled = Boolean(running) || !drawable;
+}
+
 async function loadModels() {
-  const response = await fetch("/v1/models", { headers: headers() });
+  let response;
+  try {
+    response = await fetch("/v1/models", { headers: headers() });
+  } catch {
+    return say("The service is not reached.", true);  // watch() tries again
+  }
   if (response.status === 401) {
     at("key-label").hidden = false;
     say("This service needs an API key.");
@@ -41,9 +51,10 @@ async function loadModels() {
 const chosen = () => models.find((model) => model.name === at("model").value);
 
 function choose() {
-  const model = chosen();
+  const model = chosen(), unknown = [];
+  drawable = false;
+  setButtons();
   if (!model) return;
-  const unknown = [];
   at("conditions").replaceChildren(...model.conditions.flatMap((condition) => {
     if (condition.kind !== "class") { unknown.push(condition.name); return []; }
     const label = document.createElement("label"), select = document.createElement("select");
@@ -54,7 +65,8 @@ function choose() {
     return [label];
   }));
   at("top-p-label").hidden = !model.filters;
-  at("draw").disabled = at("next").disabled = unknown.length > 0;
+  drawable = unknown.length === 0;
+  setButtons();
   if (unknown.length) say(`This model needs ${unknown.join(", ")}, which only POST /v1/images takes.`, true);
 }
 
@@ -68,7 +80,7 @@ function order() {
   }
   const asked = { model: model.name, n, conditions, temperature: at("temperature").valueAsNumber, stream: true };
   if (model.filters && at("top-p").valueAsNumber < 1) asked.top_p = at("top-p").valueAsNumber;
-  return JSON.stringify(asked).replace(/^\{/, `{"seed":${at("seed").value},`);  // a seed has up to 64 bits
+  return JSON.stringify(asked).replace(/^\{/, `{"seed":${BigInt(at("seed").value)},`);  // of up to 64 bits
 }
 
 // Pictures -----------------------------------------------------------------------------------------------------------
@@ -132,8 +144,7 @@ async function* eventsOf(response) {
 async function draw() {
   const began = performance.now();
   running = new AbortController();
-  at("cancel").disabled = false;
-  at("draw").disabled = at("next").disabled = true;
+  setButtons();
   at("progress").value = 0;
   say("Waiting …");
   try {
@@ -163,8 +174,7 @@ async function draw() {
     say(cancelled ? "Cancelled." : "The connection was lost.", !cancelled);
   } finally {
     running = null;
-    at("cancel").disabled = true;
-    at("draw").disabled = at("next").disabled = false;
+    setButtons();
   }
 }
 
@@ -231,12 +241,13 @@ at("model").addEventListener("change", choose);
 at("key").addEventListener("change", loadModels);
 at("ask").addEventListener("submit", (event) => { event.preventDefault(); if (!running) draw(); });
 at("next").addEventListener("click", () => {
-  if (!at("ask").reportValidity()) return;
+  if (running || !at("ask").reportValidity()) return;
   at("seed").value = String((BigInt(at("seed").value) + 1n) % (1n << 64n));
   draw();
 });
 at("cancel").addEventListener("click", () => running?.abort());
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") running?.abort(); });
+setButtons();
 await loadModels();
 await watch();
 setInterval(() => { if (!document.hidden) watch(); }, 1000);
