@@ -112,10 +112,11 @@ def test_without_options_only_this_machine_reaches_it(digits_graphs: dict[str, P
 def test_the_health_check_of_the_container(live: Running) -> None:
     (line,) = dockerfile()["HEALTHCHECK"]
     program, *arguments = json.loads(line[line.index("[") :])
-    assert program == "python" and ":8000/" in arguments[-1]
+    assert program == "python" and "PIXELSNAIL_PORT=8000" in dockerfile()["ENV"][0].split()
 
     def check(port: int) -> int:
-        return subprocess.run([sys.executable, *arguments[:-1], arguments[-1].replace(":8000/", f":{port}/")],
+        proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:1")
+        return subprocess.run([sys.executable, *arguments], env={**os.environ, **proxies, "PIXELSNAIL_PORT": str(port)},
                               capture_output=True, timeout=30).returncode  # fmt: skip
 
     assert check(live.port) == 0
@@ -129,7 +130,7 @@ def test_the_health_check_of_the_container(live: Running) -> None:
 
 def test_the_container_installs_what_the_tests_run_with() -> None:
     found = dockerfile()
-    (install,) = found["RUN"]
+    install, _ = found["RUN"]
     words = shlex.split(install.split("&&")[1])
     assert words[0] == "/opt/pixelsnail/bin/pip" and words[words.index("-c") + 1] == "constraints.txt"
     extras = set(re.fullmatch(r"\.\[(.*)\]", words[-1]).group(1).split(","))  # type: ignore[union-attr]
@@ -138,6 +139,21 @@ def test_the_container_installs_what_the_tests_run_with() -> None:
     assert extras <= set(project["optional-dependencies"])
     make = (ROOT / "Makefile").read_text()
     assert re.search(r"\.\[cpu,serve,", make), "the tests run without them"
+
+
+def test_the_container_compiles_when_it_is_built(tmp_path: Path) -> None:
+    """It cannot later: each start and each health check would compile all that it imports."""
+    found = dockerfile()
+    install, library = found["RUN"]
+    assert "--compile" in shlex.split(install)
+    program, *words, folder = shlex.split(library)
+    version = re.fullmatch(r"python:(3\.\d+)-\S+", found["FROM"][-1])
+    assert program == "python" and version is not None and folder == f"/usr/local/lib/python{version[1]}"
+    for name, text in (("good.py", "x = 1"), ("tests/bad.py", "print 'of Python 2'")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    subprocess.run([sys.executable, *words, tmp_path], check=True, timeout=60)
+    assert [path.name.split(".")[0] for path in tmp_path.rglob("*.pyc")] == ["good"]
 
 
 def test_the_container_is_nobody_and_needs_no_disk() -> None:
