@@ -5,24 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from pixelsnail_infer import __version__
+from pixelsnail_infer.runtime.serving.access import OPEN
+from pixelsnail_infer.runtime.serving.fields import field_schemas
+from pixelsnail_infer.runtime.serving.inference import VERSION
 from pixelsnail_infer.runtime.serving.problem import KINDS, MEDIA_TYPE
 from pixelsnail_infer.runtime.serving.settings import Settings
 
 __all__ = ["openapi"]
 
-_ARRAY = {"$ref": "#/components/schemas/Array"}
 _PROBLEM = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-_JSON_OBJECT = {"content": {"application/json": {"schema": {"type": "object"}}}}
 
 
 def openapi(settings: Settings) -> dict[str, Any]:
     """The document of `GET /openapi.json`."""
     about = "Images from exported PixelSNAIL-like models: the same seed gives the same image, whatever else runs."
+    schemas = {"Request": _request(settings), "Array": _array(), "Problem": _problem()}
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "pixelsnail-infer", "version": __version__, "description": about},
-        "paths": _paths(),
-        "components": {"schemas": {"Request": _request(settings), "Array": _array(), "Problem": _problem()}},
+        "paths": {path: _secured(path, told, settings) for path, told in _paths().items()},
+        "components": {"schemas": schemas},
     }
     if settings.keys:
         found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
@@ -31,21 +33,42 @@ def openapi(settings: Settings) -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    name = [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]
-    return {
+    ready = _get("Open Inference Protocol: the model is ready", 404, 503)
+    told = {
         "/v1/images": {"post": _images()},
         "/v1/models": {"get": _get("The models: shapes, conditions, limits")},
         "/v1/stats": {"get": _get("What the engines do now and did so far")},
-        "/metrics": {"get": _get("Figures for Prometheus", "text/plain")},
-        "/healthz": {"get": _get("200 when requests are taken, else 503", health=True)},
+        "/metrics": {"get": _get("Figures for Prometheus", media="text/plain")},
+        "/healthz": {"get": _get("200 when requests are taken, else 503", 503)},
         "/v2": {"get": _get("Open Inference Protocol: the server")},
         "/v2/health/live": {"get": _get("Open Inference Protocol: the process answers")},
-        "/v2/health/ready": {"get": _get("Open Inference Protocol: requests are taken", health=True)},
-        "/v2/models/{model}": {"parameters": name, "get": _get("Open Inference Protocol: inputs and outputs")},
-        "/v2/models/{model}/ready": {
-            "parameters": name, "get": _get("Open Inference Protocol: the model is ready", health=True)},
-        "/v2/models/{model}/infer": {"parameters": name, "post": _infer()},
-    }  # fmt: skip
+        "/v2/health/ready": {"get": _get("Open Inference Protocol: requests are taken", 503)},
+    }
+    for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+        named = {"parameters": [_part(name) for name in ("model", "version") if f"{{{name}}}" in path]}
+        told[path] = {**named, "get": _get("Open Inference Protocol: inputs and outputs", 404, 503)}
+        told[f"{path}/ready"] = {**named, "get": ready}
+        told[f"{path}/infer"] = {**named, "post": _infer()}
+    return told
+
+
+def _part(name: str) -> dict[str, Any]:
+    """A part of a path. A model has one version."""
+    schema = {"type": "string", **({"enum": [VERSION]} if name == "version" else {})}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _secured(path: str, told: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """The operations of a path with what `check_access` adds: every one can be refused, and some need no key."""
+    open_ = path in OPEN
+    codes = (403,) if open_ or not settings.keys else (401, 403)
+    free = {"security": []} if open_ and settings.keys else {}
+    found = dict(told)
+    for method in ("get", "post"):
+        if method in told:
+            answers = {**told[method]["responses"], **_problems(*codes)}
+            found[method] = {**told[method], **free, "responses": dict(sorted(answers.items()))}
+    return found
 
 
 def _images() -> dict[str, Any]:
@@ -61,7 +84,8 @@ def _images() -> dict[str, Any]:
         "events start, row (one for each row as it is drawn), image (of pipelines: a PNG for each), and end or error.",
         "requestBody": {"required": True,
                         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Request"}}}},
-        "responses": {"200": {"description": "The images", "content": forms}, **_problems()},
+        "responses": {"200": {"description": "The images", "content": forms},
+                      **_problems(400, 404, 406, 408, 413, 415, 422, 429, 500, 503, 504)},
     }  # fmt: skip
 
 
@@ -72,48 +96,29 @@ def _infer() -> dict[str, Any]:
         "description": "Inputs are the conditions, and optionally seed, temperature, top_k, top_p, known and "
         "known_mask, each with an axis of images. Tensors are JSON, or bytes (binary_tensor_data).",
         "requestBody": {"required": True, "content": bodies},
-        "responses": {"200": {"description": "The output `pixels`", "content": bodies}, **_problems()},
-    }
+        "responses": {"200": {"description": "The output `pixels`", "content": bodies},
+                      **_problems(400, 404, 408, 413, 415, 422, 429, 500, 503)},
+    }  # fmt: skip
 
 
-def _get(summary: str, media: str = "application/json", health: bool = False) -> dict[str, Any]:
+def _get(summary: str, *codes: int, media: str = "application/json") -> dict[str, Any]:
     content = {media: {"schema": {"type": "object" if media == "application/json" else "string"}}}
-    codes = ("503",) if health else ()
-    answers = {code: {"description": KINDS["unavailable"].title, **_PROBLEM} for code in codes}
-    return {"summary": summary, "responses": {"200": {"description": "OK", "content": content}, **answers}}
+    return {"summary": summary, "responses": {"200": {"description": "OK", "content": content}, **_problems(*codes)}}
 
 
-def _problems() -> dict[str, Any]:
-    return {str(kind.status): {"description": kind.title, **_PROBLEM} for kind in KINDS.values()}
+def _problems(*codes: int) -> dict[str, Any]:
+    titles = {kind.status: kind.title for kind in KINDS.values()}
+    return {str(code): {"description": titles[code], **_PROBLEM} for code in codes}
 
 
 def _request(settings: Settings) -> dict[str, Any]:
-    def told(says: str, **schema: Any) -> dict[str, Any]:
-        return {**schema, "description": says}
-
-    seed = {"type": "integer", "minimum": 0, "maximum": (1 << 64) - 1}
-    each = "one value, or a list of one for each image (of a pipeline: for each prior)"
-    fields = {
-        "model": told("a name of GET /v1/models; may be left out where there is one", type="string"),
-        "n": told("images", type="integer", minimum=1, maximum=settings.most_images, default=1),
-        "seed": told("one integer, or a list of one for each image",
-                     anyOf=[seed, {"type": "array", "items": seed}], default=0),
-        "label": told("the class: one number, or a list of one for each image", anyOf=[{"type": "integer"}, _ARRAY]),
-        "conditions": told("all conditions by name", type="object", additionalProperties=_ARRAY),
-        "temperature": told(f"0 takes the most probable; {each}", anyOf=[{"type": "number", "minimum": 0}, _ARRAY],
-                            default=1),
-        "top_k": told(f"draw from the k most probable codes only; {each}", anyOf=[{"type": "integer"}, _ARRAY]),
-        "top_p": told(f"draw from the most probable codes that hold this mass; {each}",
-                      anyOf=[{"type": "number"}, _ARRAY]),
-        "known": told("pixels to complete, [H, W] or [n, H, W], with C last for images", **_ARRAY),
-        "known_mask": told("true where known counts, [H, W] or [n, H, W]", **_ARRAY),
-        "deadline": told("seconds after which an unfinished request fails", type="number", exclusiveMinimum=0),
-        "format": told("the answer's form, instead of the header Accept", enum=["png", "npy", "json"]),
-        "columns": told("of a grid", type="integer", minimum=1),
-        "scale": told("pixels of a picture are enlarged so many times", type="integer", minimum=1),
-        "stream": told("answer with server-sent events", type="boolean", default=False),
-    }  # fmt: skip
-    return {"type": "object", "properties": fields, "additionalProperties": False}
+    """Every field may be null, which is as if it were left out."""
+    told = {}
+    for name, schema in field_schemas(settings.most_images).items():
+        about = {key: schema[key] for key in ("description", "default") if key in schema}
+        values = {key: value for key, value in schema.items() if key not in about}
+        told[name] = {"anyOf": [*values.get("anyOf", [values]), {"type": "null"}], **about}
+    return {"type": "object", "properties": told, "additionalProperties": False}
 
 
 def _array() -> dict[str, Any]:

@@ -10,16 +10,13 @@ from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.messages import shown
 from pixelsnail_infer.runtime.requests.conditions import resolve_condition
 from pixelsnail_infer.runtime.serving.array_field import read_array
+from pixelsnail_infer.runtime.serving.fields import SEED, field_schemas
 from pixelsnail_infer.runtime.serving.problem import Problem, problem_of
 from pixelsnail_infer.runtime.serving.served import Served
 
-__all__ = ["FIELDS", "FORMATS", "Order", "find_model", "read_order"]
+__all__ = ["FIELDS", "Order", "find_model", "read_order"]
 
-FORMATS = ("png", "npy", "json")
-FIELDS = ("model", "n", "seed", "label", "conditions", "temperature", "top_k", "top_p", "known", "known_mask",
-          "deadline", "format", "columns", "scale", "stream")  # fmt: skip
-_MOST_COLUMNS, _MOST_SCALE, _LONGEST = 100, 64, 86400
-_MOST_SEED = (1 << 64) - 1
+FIELDS = tuple(field_schemas(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +46,9 @@ def read_order(document: dict[str, Any], models: Mapping[str, Served], most_imag
         what = f"{shown(unknown[0])} is no field of a request; the fields are {', '.join(FIELDS)}."
         raise Problem("invalid", what, field=unknown[0][:80])
     given = {name: value for name, value in document.items() if value is not None}
+    schemas = field_schemas(most_images)
     served = find_model(given.get("model"), models)
-    n = _whole(given.get("n", 1), "n", 1, most_images)
+    n = _whole(given.get("n", schemas["n"]["default"]), "n", schemas)
     arguments: dict[str, Any] = {"seed": seed_of(given.get("seed", 0))}
     for name in ("temperature", "top_k", "top_p"):
         if name in given:
@@ -61,11 +59,11 @@ def read_order(document: dict[str, Any], models: Mapping[str, Served], most_imag
                 raise Problem("invalid", f"{name} is for single priors, but this model is a pipeline.", field=name)
             arguments[name] = read_array(given[name], name, real=name == "known" and served.levels is None)
     if "deadline" in given:
-        arguments["deadline"] = _seconds(given["deadline"])
+        arguments["deadline"] = _seconds(given["deadline"], schemas["deadline"])
     conditions = _conditions(served, given)
-    form = given.get("format")
-    if form not in (None, *FORMATS):
-        raise Problem("invalid", f"format is {shown(form)}, expected {', '.join(FORMATS)}.", field="format")
+    form, forms = given.get("format"), schemas["format"]["enum"]
+    if form not in (None, *forms):
+        raise Problem("invalid", f"format is {shown(form)}, expected {', '.join(forms)}.", field="format")
     if not isinstance(stream := given.get("stream", False), bool):
         raise Problem("invalid", f"stream is {shown(stream)}, expected true or false.", field="stream")
     return Order(
@@ -76,8 +74,8 @@ def read_order(document: dict[str, Any], models: Mapping[str, Served], most_imag
         labels=_labels(served, conditions, n),
         format=form,
         stream=stream,
-        columns=_whole(given["columns"], "columns", 1, _MOST_COLUMNS) if "columns" in given else None,
-        scale=_whole(given["scale"], "scale", 1, _MOST_SCALE) if "scale" in given else None,
+        columns=_whole(given["columns"], "columns", schemas) if "columns" in given else None,
+        scale=_whole(given["scale"], "scale", schemas) if "scale" in given else None,
     )
 
 
@@ -98,7 +96,7 @@ def find_model(name: Any, models: Mapping[str, Served]) -> Served:
 def seed_of(value: Any) -> int | list[int]:
     """A checked seed: one integer, or a list of them."""
     for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, bool) or not isinstance(one, int) or not 0 <= one <= _MOST_SEED:
+        if isinstance(one, bool) or not isinstance(one, int) or not SEED["minimum"] <= one <= SEED["maximum"]:
             what = f"seed is {shown(one)}, expected an integer from 0 to 2^64 - 1, or a list of one for each image."
             raise Problem("invalid", what, field="seed")
     found: int | list[int] = value
@@ -147,15 +145,17 @@ def _labels(served: Served, conditions: Mapping[str, Any], n: int) -> list[int] 
     return labels
 
 
-def _whole(value: Any, field: str, low: int, high: int) -> int:
+def _whole(value: Any, field: str, schemas: Mapping[str, Any]) -> int:
+    low, high = schemas[field]["minimum"], schemas[field]["maximum"]
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         what = f"{field} is {shown(value)}, expected an integer from {low} to {high}."
         raise Problem("invalid", what, field=field)
     return value
 
 
-def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST:
-        what = f"deadline is {shown(value)}, expected seconds above 0 and at most {_LONGEST}."
+def _seconds(value: Any, schema: Mapping[str, Any]) -> float:
+    low, high = schema["exclusiveMinimum"], schema["maximum"]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value <= high:
+        what = f"deadline is {shown(value)}, expected seconds above {low} and at most {high}."
         raise Problem("invalid", what, field="deadline")
     return float(value)
