@@ -16,7 +16,7 @@ _EACH = "one value, or a list of one for each image (of a pipeline: for each pri
 def field_schemas(most_images: int) -> dict[str, dict[str, Any]]:
     """The JSON Schema of every field, by name, of a service that draws at most so many images for a request. Bounds of
     `temperature`, `top_k` and `top_p` are those that the engine checks."""
-    fields = {
+    fields: dict[str, tuple[str, dict[str, Any]]] = {
         "model": ("a name of GET /v1/models; may be left out where there is one", {"type": "string"}),
         "n": ("images", {"type": "integer", "minimum": 1, "maximum": most_images, "default": 1}),
         "seed": ("one integer, or a list of one for each image",

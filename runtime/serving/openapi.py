@@ -34,7 +34,7 @@ def openapi(settings: Settings) -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     ready = _get("Open Inference Protocol: the model is ready", 404, 503)
-    told = {
+    told: dict[str, dict[str, Any]] = {
         "/v1/images": {"post": _images()},
         "/v1/models": {"get": _get("The models: shapes, conditions, limits")},
         "/v1/stats": {"get": _get("What the engines do now and did so far")},
@@ -45,7 +45,7 @@ def _paths() -> dict[str, Any]:
         "/v2/health/ready": {"get": _get("Open Inference Protocol: requests are taken", 503)},
     }
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        named = {"parameters": [_part(name) for name in ("model", "version") if f"{{{name}}}" in path]}
+        named: dict[str, Any] = {"parameters": [_part(name) for name in ("model", "version") if f"{{{name}}}" in path]}
         told[path] = {**named, "get": _get("Open Inference Protocol: inputs and outputs", 404, 503)}
         told[f"{path}/ready"] = {**named, "get": ready}
         told[f"{path}/infer"] = {**named, "post": _infer()}
@@ -62,7 +62,7 @@ def _secured(path: str, told: dict[str, Any], settings: Settings) -> dict[str, A
     """The operations of a path with what `check_access` adds: every one can be refused, and some need no key."""
     open_ = path in OPEN
     codes = (403,) if open_ or not settings.keys else (401, 403)
-    free = {"security": []} if open_ and settings.keys else {}
+    free: dict[str, Any] = {"security": []} if open_ and settings.keys else {}
     found = dict(told)
     for method in ("get", "post"):
         if method in told:
@@ -113,7 +113,7 @@ def _problems(*codes: int) -> dict[str, Any]:
 
 def _request(settings: Settings) -> dict[str, Any]:
     """Every field may be null, which is as if it were left out."""
-    told = {}
+    told: dict[str, Any] = {}
     for name, schema in field_schemas(settings.most_images).items():
         about = {key: schema[key] for key in ("description", "default") if key in schema}
         values = {key: value for key, value in schema.items() if key not in about}

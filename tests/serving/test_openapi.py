@@ -105,7 +105,8 @@ def statuses(live: Running) -> Iterator[tuple[str, Answer]]:
     for body in ({}, b"{", {"model": "nix"}, {"n": 0}, b" " * (1 << 16) + b"{}", GOOD):
         yield "/v1/images", live.ask("POST", "/v1/images", body, json_)
     yield "/v1/images", live.ask("POST", "/v1/images", b"{}")
-    yield "/v1/images", live.ask("POST", "/v1/images", {"model": "digits", "label": 1}, {**json_, "accept": "image/gif"})
+    picture = {"model": "digits", "label": 1}
+    yield "/v1/images", live.ask("POST", "/v1/images", picture, {**json_, "accept": "image/gif"})
     for name, version in (("digits", ""), ("nix", ""), ("digits", "/versions/1"), ("digits", "/versions/2")):
         path = "/v2/models/{model}" + ("/versions/{version}" if version else "")
         real = f"/v2/models/{name}{version}"
