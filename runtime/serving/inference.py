@@ -163,7 +163,7 @@ def _wants_binary(outputs: Any, parameters: dict[str, Any]) -> bool:
         if entry.get("name") != OUTPUT:
             what = f"There is no output {shown(entry.get('name'))}; there is {OUTPUT}."
             raise Problem("invalid", what, field="outputs")
-        own = entry.get("parameters", {})
+        own = {} if entry.get("parameters") is None else entry["parameters"]
         if not isinstance(own, dict) or set(own) - {"binary_data"}:
             what = f"The parameters of the output {OUTPUT} are {shown(own)}, expected binary_data and nothing else."
             raise Problem("invalid", what, field="outputs")

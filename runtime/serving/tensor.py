@@ -56,9 +56,9 @@ def read_tensor(entry: Any, binary: Binary) -> tuple[str, NDArray[Any]]:
         raise _wrong(name, f"has the shape {shown(shape)}, expected a list of at most {_MOST_AXES} sizes")
     if math.prod(max(size, 1) for size in shape) >= _MOST_NUMBERS:  # NumPy refuses it even where another size is 0
         raise _wrong(name, f"has the shape {shown(shape)}, expected fewer than {_MOST_NUMBERS} numbers")
-    if not isinstance(parameters, dict):
+    if not isinstance(parameters, dict | None):
         raise _wrong(name, f"has the parameters {shown(parameters)}, expected an object")
-    size = parameters.get("binary_data_size")
+    size = (parameters or {}).get("binary_data_size")
     if size is None:
         return name, _of_json(entry.get("data"), name, kind, shape)
     dtype, count = np.dtype(DATATYPES[kind]), math.prod(shape)

@@ -159,6 +159,12 @@ def test_wrong_parameters_are_named(live: Running, change: dict[str, Any], field
     assert (answer.status, answer.field) == (422, field), answer.json
 
 
+def test_parameters_of_tensors_may_be_null(live: Running) -> None:
+    document = {"inputs": [{**LABEL, "parameters": None}], "outputs": [{"name": "pixels", "parameters": None}]}
+    plain = live.ask("POST", INFER, {"inputs": [LABEL]})
+    assert np.array_equal(pixels(live.ask("POST", INFER, document)), pixels(plain))
+
+
 def test_parameters_that_tritons_clients_send_change_nothing(live: Running) -> None:
     sent = {"timeout": 5, "priority": 1, "sequence_id": 7, "sequence_start": True, "sequence_end": False}
     first, second = (live.ask("POST", INFER, {"inputs": [LABEL], "parameters": {**more, "seed": 3}})
