@@ -7,7 +7,7 @@ from contextlib import closing
 
 from pixelsnail_infer.errors import PixelsnailError, RequestError
 from pixelsnail_infer.runtime.bulk.drawer import ShardDrawer
-from pixelsnail_infer.runtime.bulk.folder import BulkFolder
+from pixelsnail_infer.runtime.bulk.folder import BulkFolder, FolderChanged
 from pixelsnail_infer.runtime.bulk.shards import Shard
 
 __all__ = ["Drawn", "OnImages", "drawn_here", "fill_folder"]
@@ -27,6 +27,8 @@ def fill_folder(folder: BulkFolder, drawn: Drawn) -> None:
         with closing(drawn):
             for shard, data in drawn:
                 folder.keep(shard, data)
+    except FolderChanged:  # nobody knows what is written now
+        raise
     except (PixelsnailError, MemoryError) as error:
         raise RequestError(f"{error} {_state(folder)}") from error
     except KeyboardInterrupt as stop:

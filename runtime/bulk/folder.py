@@ -6,87 +6,124 @@ says that the shard is done and what it holds, and a process that dies at any mo
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.messages import one_line
-from pixelsnail_infer.plainfile import open_plain
 from pixelsnail_infer.runtime.bulk.job import JOB_FILE, Job, expect_same, job_text, read_job
+from pixelsnail_infer.runtime.bulk.shard_file import ShardFile
 from pixelsnail_infer.runtime.bulk.shards import Shard, ShardName, named, shard_of, shards_in
-from pixelsnail_infer.runtime.files.saving import write_whole
+from pixelsnail_infer.runtime.files.saving import check_writable, write_whole
 
-__all__ = ["BulkFolder", "open_folder", "shard_files"]
+__all__ = ["BulkFolder", "FolderChanged", "open_folder", "shard_files"]
 
-_CHUNK = 1 << 20
-OnChecked = Callable[[int], object]
+# What `write_whole` leaves of a file's name, cut to 40 characters, when the process dies.
+_STALE = re.compile(
+    r"\.(job\.json|shard-[0-9]{5,7}-of-[0-9]{5,7}\.[0-9a-f]{14,16}(\.[a-z]{0,7})?)\.[0-9a-f]{8}\.part"
+)
+OnChecked = Callable[[int, int], object]
+"""Told how many shards are checked, and of how many."""
+
+
+class FolderChanged(RequestError):
+    """Somebody else moved, emptied or changed the folder while it was open."""
 
 
 class BulkFolder:
     """An open folder. Made by `open_folder`; used by one thread."""
 
-    def __init__(self, path: Path, job: Job, done: set[int]) -> None:
-        self.path, self._job, self._done = path, job, done
+    def __init__(self, path: Path, job: Job, files: dict[int, ShardName], own: os.stat_result) -> None:
+        self.path, self._job, self._files, self._own = path, job, files, own
         self._total = shards_in(job.n, job.shard)
 
     @property
     def images_done(self) -> int:
         """Images in the shards that are there."""
-        return sum(shard_of(number, self._job.n, self._job.shard).count for number in self._done)
+        return sum(shard_of(number, self._job.n, self._job.shard).count for number in self._files)
 
     @property
     def shards_done(self) -> tuple[int, int]:
         """How many shards are there, and of how many."""
-        return len(self._done), self._total
+        return len(self._files), self._total
 
     def missing(self) -> list[Shard]:
         """The shards that are not there yet, in order."""
-        numbers = (number for number in range(self._total) if number not in self._done)
+        numbers = (number for number in range(self._total) if number not in self._files)
         return [shard_of(number, self._job.n, self._job.shard) for number in numbers]
 
     def keep(self, shard: Shard, data: bytes) -> None:
         """Write a shard whose file holds `data`: it is there, on the disk, when this returns. Raises `RequestError`,
-        and leaves nothing behind, where that fails."""
+        and leaves nothing behind, where that fails; `FolderChanged` where the path leads to another folder now."""
+        self._expect_own()
         name = named(shard.number, self._total, data, self._job.format)
         write_whole(self.path / str(name), data)
         _sync(self.path)
-        self._done.add(shard.number)
+        self._files[shard.number] = name
+
+    def expect_complete(self) -> None:
+        """Raise `FolderChanged` unless every shard is in the folder now, as it was checked or written."""
+        self._expect_own()
+        if (there := read_job(self.path)) is not None:
+            expect_same(there, self._job, self.path)
+        if there is None or shard_files(self.path, self._job) != self._files or self.missing():
+            what = f"{self.path} does not hold what was written there: somebody else changed files in it"
+            raise FolderChanged(f"{what}; the same command says what is wrong, or draws what is missing.")
+
+    def _expect_own(self) -> None:
+        """The lock is on the folder itself, and files are written by its path: others may move or empty it."""
+        with suppress(OSError):
+            if os.path.samestat(self._own, os.stat(self.path)):
+                if (self.path / JOB_FILE).is_file():
+                    return
+                what = f"{self.path} has lost its {JOB_FILE} while it was filled"
+                raise FolderChanged(f"{what}; give a new folder, or bring the file back and run the same command.")
+        what = f"{self.path} is no longer the folder that was opened: somebody moved or deleted it"
+        raise FolderChanged(f"{what}; move it back if it is elsewhere, and run the same command.")
 
 
 @contextmanager
-def open_folder(path: Path, job: Job) -> Iterator[BulkFolder]:
+def open_folder(path: Path, job: Job, on_checked: OnChecked | None = None) -> Iterator[BulkFolder]:
     """The folder of `job`, made where there is none; nobody else can open it meanwhile.
 
-    Temporary files that an interrupted process left are removed. Raises `RequestError` when the folder holds another
-    job or other files, when a process writes there, and for a shard that is damaged.
+    Every shard in it is read and checked; `on_checked` is called after each. Temporary files that an interrupted
+    process left are removed. Raises `RequestError` when the folder holds another job or other files, when a process
+    writes there, and when it lacks shards and cannot be written; `GraphFileError` for a shard that is damaged.
     """
-    try:
-        path.mkdir(exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"{path} cannot be made a folder ({error.strerror}); give another one.") from error
-    with _locked(path):
-        _remove_stale(path)
+    _make(path)
+    with _locked(path) as own:
         if (there := read_job(path)) is not None:
             expect_same(there, job, path)
-        elif found := sorted(os.listdir(path)):
+        elif found := [name for name in sorted(os.listdir(path)) if not _STALE.fullmatch(name)]:
             what = f"{path} holds {one_line(found[0], 80)} and no {JOB_FILE}"
             raise RequestError(f"{what}; give a new or an empty folder.")
         else:
             write_whole(path / JOB_FILE, job_text(job).encode())
             _sync(path)
+            _sync(path.parent)  # in which the folder may be new
+        _remove_stale(path)
         files = shard_files(path, job)
-        for name in files.values():
-            _expect_whole(path / str(name), name)
-        yield BulkFolder(path, job, set(files))
+        folder = BulkFolder(path, job, files, own)
+        if folder.missing():
+            check_writable(path / JOB_FILE)  # now, not when the first shard is drawn
+        for done, (_, name) in enumerate(sorted(files.items()), 1):
+            ShardFile(path, name, job).check()
+            if on_checked is not None:
+                on_checked(done, len(files))
+        yield folder
 
 
 def shard_files(path: Path, job: Job) -> dict[int, ShardName]:
     """The shards in a folder by their numbers. Raises `RequestError` for two files of one shard, or of another job."""
     total, found = shards_in(job.n, job.shard), dict[int, ShardName]()
-    for name in filter(None, map(ShardName.parse, sorted(os.listdir(path)))):
+    try:
+        names = sorted(os.listdir(path))
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    for name in filter(None, map(ShardName.parse, names)):
         if name.total != total or name.number >= total or name.format != job.format:
             raise RequestError(f"{path / str(name)} belongs to no job of {total} {job.format} files; move it away.")
         if (other := found.setdefault(name.number, name)) != name:
@@ -94,41 +131,42 @@ def shard_files(path: Path, job: Job) -> dict[int, ShardName]:
     return found
 
 
-def _expect_whole(path: Path, name: ShardName) -> None:
-    digest = hashlib.sha256()
+def _make(path: Path) -> None:
     try:
-        with open_plain(path) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read ({error.strerror}); check the disk.") from error
-    if not name.fits(digest):
-        what = f"{path} is damaged: its sha256 begins with {digest.hexdigest()[:16]}, not as its name says"
-        raise RequestError(f"{what}; delete it, and the same command draws it again.")
+        path.mkdir(exist_ok=True)
+    except (OSError, ValueError) as error:  # also a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"{path} cannot be made a folder ({reason}); give another one.") from error
 
 
 def _remove_stale(path: Path) -> None:
-    """What `write_whole` leaves when the process dies."""
-    for name in os.listdir(path):
-        if name.startswith((f".{JOB_FILE}.", ".shard-")) and name.endswith(".part"):
-            (path / name).unlink(missing_ok=True)
+    with os.scandir(path) as held:
+        for entry in held:
+            if _STALE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):  # what cannot be removed does no harm
+                    os.unlink(entry)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the folder; the system lets go of it when the process ends, however it does."""
+def _locked(path: Path) -> Iterator[os.stat_result]:
+    """Hold the folder, and tell which it is; the system lets go of it when the process ends, however it does."""
     try:
         import fcntl
     except ImportError:  # not on this platform
-        yield
+        yield os.stat(path)
         return
-    number = os.open(path, os.O_RDONLY)
+    try:
+        number = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise RequestError(f"{path} cannot be opened ({error.strerror}); check its permissions.") from error
     try:
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RequestError(f"Another process writes to {path}; wait for it, or give another folder.") from error
-        yield
+        except OSError as error:
+            raise RequestError(f"{path} cannot be locked ({error.strerror}); give one on another disk.") from error
+        yield os.fstat(number)
     finally:
         os.close(number)
 
@@ -143,5 +181,7 @@ def _sync(path: Path) -> None:
             os.fsync(number)
         finally:
             os.close(number)
+    except PermissionError:  # of a folder around this one, which may be closed to us
+        return
     except OSError as error:
         raise RequestError(f"{path} cannot be synced to the disk ({error.strerror}); check the disk.") from error

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelsnail_infer.errors import BackendError, GraphFileError
+from pixelsnail_infer.errors import BackendError
+from pixelsnail_infer.messages import one_line
 
 __all__ = ["parquet", "read_parquet", "require_pyarrow"]
 
@@ -40,25 +39,33 @@ def parquet(records: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def read_parquet(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The records [b] of a file that `parquet` made. Raises `GraphFileError` for one that holds other columns."""
-    import pyarrow as pa
+def read_parquet(
+    file: BinaryIO, dtype: np.dtype[Any], count: int, names: list[str] | None = None
+) -> NDArray[Any]:
+    """The records [count] of an open file that `parquet` made of `dtype`; with `names` only these fields of them.
+    Raises `ValueError`, in one line, for one that holds others, or is damaged."""
     import pyarrow.parquet as pq
 
+    file.seek(0)
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise GraphFileError(f"{path} cannot be read as Parquet ({error}); delete it and draw it again.") from error
-    if table.column_names != list(dtype.names or ()):
-        raise GraphFileError(f"{path} has the columns {', '.join(table.column_names)}, expected "
-                             f"{', '.join(dtype.names or ())}.")  # fmt: skip
+        held = pq.ParquetFile(file)
+        columns, rows = held.schema_arrow.names, held.metadata.num_rows
+        if columns == list(dtype.names or ()) and rows == count:
+            return _records(held.read(columns=names), dtype if names is None else dtype[names])
+    except Exception as error:  # a damaged file makes pyarrow raise nearly anything
+        raise ValueError(f"it cannot be read as Parquet ({one_line(error, 300)})") from error
+    raise ValueError(f"it holds {rows} rows of {one_line(', '.join(columns), 300)}, expected {count} of "
+                     f"{', '.join(dtype.names or ())}")  # fmt: skip
+
+
+def _records(table: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     records = np.empty(table.num_rows, dtype)
-    for name, shape in _shapes(dtype):
-        column = table.column(name).combine_chunks()
-        column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-        records[name] = column.to_numpy_ndarray() if shape else column.to_numpy()
+    for name in dtype.names or ():
+        first = 0
+        for chunk in table.column(name).chunks:
+            values = chunk.to_numpy_ndarray() if dtype[name].shape else chunk.to_numpy(zero_copy_only=False)
+            if values.dtype != dtype[name].base or values.shape[1:] != dtype[name].shape:
+                raise TypeError(f"{name} is {values.dtype} {list(values.shape[1:])}, expected {dtype[name]}")
+            records[name][first : first + len(values)] = values
+            first += len(values)
     return records
-
-
-def _shapes(dtype: np.dtype[Any]) -> Sequence[tuple[str, tuple[int, ...]]]:
-    return [(name, dtype[name].shape) for name in dtype.names or ()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +10,21 @@ from typing import Any
 from pixelsnail_infer import __version__
 from pixelsnail_infer.errors import GraphFileError, RequestError
 from pixelsnail_infer.manifest import Manifest
-from pixelsnail_infer.messages import shown
+from pixelsnail_infer.messages import printable, shown
 from pixelsnail_infer.plainfile import open_plain
 from pixelsnail_infer.runtime.bulk.conditions import BulkConditions, make_conditions
+from pixelsnail_infer.runtime.bulk.digest import sha256_of
 from pixelsnail_infer.runtime.bulk.job import Job
 from pixelsnail_infer.runtime.bulk.parquet import require_pyarrow
 from pixelsnail_infer.runtime.bulk.records import fields_of, record_dtype
-from pixelsnail_infer.runtime.bulk.shards import check_shards, default_size
+from pixelsnail_infer.runtime.bulk.shards import FORMATS, check_shards, default_size
 from pixelsnail_infer.runtime.pipeline.loading import load_pipeline
 from pixelsnail_infer.runtime.pipeline.pipeline import Pipeline
 from pixelsnail_infer.runtime.pipeline.stage_requests import stage_requests
 from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH, count
 
-__all__ = ["FORMATS", "Models", "Plan", "file_digest", "make_plan"]
+__all__ = ["Models", "Plan", "file_digest", "make_plan"]
 
-FORMATS = ("npy", "parquet")
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +89,26 @@ def make_plan(
     priors = [manifest for manifest in pipeline.manifests if isinstance(manifest, Manifest)]
     stage_requests(priors, wiring, 1, seed=seed, **settings, conditions=conditions.of(0, 1))
     fields = fields_of(pipeline, [spec.name for spec in wiring.conditions if spec.kind == "class"], codes)
-    size = default_size(n, record_dtype(fields).itemsize) if shard is None else count(shard, "shard")
-    check_shards(n, size)
+    record = record_dtype(fields).itemsize
+    size = default_size(n, record) if shard is None else count(shard, "shard")
+    check_shards(n, size, record)
     job = Job(
         n=n, shard=size, format=format, seed=str(seed), models=tuple(map(file_digest, models.paths)),
         links={f"{stage}.{name}": source for (stage, name), source in models.links.items()}, **settings,
         classes={name: [int(one) for one in held] for name, held in cycles.items()}, conditions=conditions.digests(),
         fields=fields, device=_joined(models.device), backend=_joined(models.backend),
-        files=tuple(Path(path).name for path in models.paths), written_by=f"pixelsnail-infer {__version__}",
+        files=tuple(printable(Path(path).name) for path in models.paths), written_by=f"pixelsnail-infer {__version__}",
     )  # fmt: skip
     return Plan(job, models, conditions, batch)
 
 
 def file_digest(path: str) -> str:
     """The sha256 of a file. Raises `GraphFileError`."""
-    digest = hashlib.sha256()
     try:
         with open_plain(path) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            return sha256_of(file)
     except OSError as error:
         raise GraphFileError(f"{path} cannot be read ({error.strerror or error}); check the path.") from error
-    return digest.hexdigest()
 
 
 def _joined(value: str | Sequence[str]) -> str:

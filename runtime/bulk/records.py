@@ -15,7 +15,7 @@ from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.pipeline.pipeline import Generated, Pipeline
 
-__all__ = ["Field", "fields_of", "fill", "record_dtype"]
+__all__ = ["KEY", "Field", "fields_of", "fill", "record_dtype"]
 
 KEY = ("seed", "index")
 """The two words of an image's noise key: it is image `index` of `seed`."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from pixelsnail_infer.errors import RequestError
+from pixelsnail_infer.plainfile import machine_memory
 
-__all__ = ["MOST_SHARDS", "Shard", "ShardName", "check_shards", "default_size", "named", "shard_of", "shards_in"]
+__all__ = ["FORMATS", "MOST_SHARDS", "Shard", "ShardName", "check_shards", "default_size", "named", "shard_of", "shards_in"]
 
+FORMATS = ("npy", "parquet")
 MOST_SHARDS = 1_000_000
 _LARGEST, _SMALLEST = 1024, 16
 _BYTES = 1 << 26  # of a shard whose size nobody gave, about
 _DIGEST = 16  # hexadecimal digits of the sha256 in a name
-_NAME = re.compile(r"shard-(\d{5,7})-of-(\d{5,7})\.([0-9a-f]{16})\.(npy|parquet)")
+_NAME = re.compile(rf"shard-([0-9]{{5,7}})-of-([0-9]{{5,7}})\.([0-9a-f]{{16}})\.({'|'.join(FORMATS)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,18 @@ class ShardName:
 
     @staticmethod
     def parse(name: str) -> ShardName | None:
-        """None for a file that is no shard."""
+        """None for a file that is no shard: a name counts only as `str` spells it."""
         if (match := _NAME.fullmatch(name)) is None:
             return None
-        return ShardName(int(match[1]), int(match[2]), match[3], match[4])
+        found = ShardName(int(match[1]), int(match[2]), match[3], match[4])
+        return found if str(found) == name else None
 
     def __str__(self) -> str:
         return f"shard-{self.number:05d}-of-{self.total:05d}.{self.digest}.{self.format}"
 
-    def fits(self, digest: Any) -> bool:
-        """Whether a hash object that has seen the file's bytes agrees."""
-        return bool(digest.hexdigest()[:_DIGEST] == self.digest)
+    def fits(self, sha256: str) -> bool:
+        """Whether the sha256 of the file's bytes, in hexadecimal digits, is the one that the name says."""
+        return sha256[:_DIGEST] == self.digest
 
 
 def named(number: int, total: int, data: bytes, format: str) -> ShardName:
@@ -66,11 +68,16 @@ def shard_of(number: int, n: int, size: int) -> Shard:
     return Shard(number, number * size, min(size, n - number * size))
 
 
-def check_shards(n: int, size: int) -> None:
-    """Raise `RequestError` for more files than a folder should hold."""
+def check_shards(n: int, size: int, record: int) -> None:
+    """Raise `RequestError` for more files than a folder should hold, and for a shard of images that take `record` bytes
+    each which this machine cannot make: it is in memory twice, as records and as a file."""
     if (total := shards_in(n, size)) > MOST_SHARDS:
         raise RequestError(f"{n:,} images in shards of {size} make {total:,} files, expected at most {MOST_SHARDS:,}; "
                            "give a larger --shard.")  # fmt: skip
+    needed, memory = 2 * min(n, size) * record, machine_memory()
+    if memory is not None and needed > memory:
+        raise RequestError(f"A file of {min(n, size):,} images needs {needed:,} bytes of memory, and this machine has "
+                           f"{memory:,}; give a smaller --shard.")  # fmt: skip
 
 
 def default_size(n: int, record: int) -> int:

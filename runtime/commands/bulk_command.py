@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,8 +14,8 @@ from pixelsnail_infer.messages import one_line, shown
 from pixelsnail_infer.runtime.bulk.drawer import ShardDrawer
 from pixelsnail_infer.runtime.bulk.filling import Drawn, OnImages, drawn_here, fill_folder
 from pixelsnail_infer.runtime.bulk.folder import BulkFolder, open_folder
-from pixelsnail_infer.runtime.bulk.plan import FORMATS, Models, Plan, make_plan
-from pixelsnail_infer.runtime.bulk.shards import Shard
+from pixelsnail_infer.runtime.bulk.plan import Models, Plan, make_plan
+from pixelsnail_infer.runtime.bulk.shards import FORMATS, Shard
 from pixelsnail_infer.runtime.commands.labels import class_condition, read_cycles
 from pixelsnail_infer.runtime.commands.options import add_conditions, add_engine, add_stages, checked, whole
 from pixelsnail_infer.runtime.commands.progress import ProgressBar
@@ -71,11 +72,13 @@ def run_bulk(args: argparse.Namespace) -> int:
     distributed = args.ray is not None and args.workers != 0
     if distributed:
         _require_ray()
-    models = Models(tuple(args.files), dict(args.link), args.device, args.backend)
+    paths = map(os.path.abspath, args.files) if distributed else args.files  # workers may be in another folder
+    models = Models(tuple(paths), dict(args.link), args.device, args.backend)
     with ExitStack() as stack:
         pipeline = stack.enter_context(models.load(1 if distributed else args.threads))
         plan = _plan(args, models, pipeline)
-        folder = stack.enter_context(open_folder(args.output, plan.job))
+        with ProgressBar(unit="shards checked") as checked_bar:
+            folder = stack.enter_context(open_folder(args.output, plan.job, checked_bar))
         if not (missing := folder.missing()):
             print(f"{one_line(args.output)} is complete: {_what(folder, plan)}; nothing was left to draw")
             return 0
@@ -86,6 +89,7 @@ def run_bulk(args: argparse.Namespace) -> int:
             drawn = _elsewhere(args, plan, missing) if distributed else drawn_here(
                 ShardDrawer(plan, pipeline), missing, tally)
             fill_folder(folder, _counted(drawn, tally) if distributed else drawn)
+        folder.expect_complete()
         count, seconds = plan.job.n - before, time.perf_counter() - started
         print(f"{count:,} images in {seconds:.2f} s: {count / seconds:.4g} images per second")
         print(f"{one_line(args.output)} is complete: {_what(folder, plan)}")

@@ -45,7 +45,7 @@ class ProgressBar:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._plain:
+        elif self._plain and self._shown:
             print(file=sys.stderr)
 
 

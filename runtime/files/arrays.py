@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.plainfile import machine_memory, open_plain
 
-__all__ = ["array_of", "load_array", "npy", "npz"]
+__all__ = ["array_of", "load_array", "map_records", "npy", "npz"]
 
 _HEADER = 1 << 14  # more than NumPy reads as a header
 _MOST_AXES = 32
-# Version 3 differs from 2 in the names of a structure's fields, and structures are refused.
+# Version 3 differs from 2 in the names of a structure's fields alone, which `_in_utf8` puts right.
 _VERSIONS = {
     (1, 0): npy_format.read_array_header_1_0,
     (2, 0): npy_format.read_array_header_2_0,
@@ -60,6 +60,19 @@ def array_of(data: bytes, what: str) -> NDArray[Any]:
     return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
+def map_records(file: BinaryIO, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    """The structured array [count] of `dtype` that an open .npy file holds, mapped, read-only; it outlives the file.
+    Raises `ValueError`, and `OSError` where the file cannot be read."""
+    size = os.fstat(file.fileno()).st_size
+    file.seek(0)
+    shape, _, found, offset = _header(file.read(_HEADER))
+    if (found, shape) != (dtype, (count,)):
+        raise _NotAnArray(f"it holds {found} {list(shape)}, expected {dtype} {[count]}")
+    if size - offset != count * dtype.itemsize:
+        raise _NotAnArray(f"its header promises {count * dtype.itemsize} bytes of records, but {size - offset} follow")
+    return np.memmap(file, dtype, "r", offset, shape)
+
+
 class _NotAnArray(ValueError):
     """Why the bytes are no array, in one line."""
 
@@ -84,6 +97,8 @@ def _checked_header(start: bytes, size: int) -> tuple[tuple[int, ...], bool, np.
     if start.startswith(b"PK"):
         raise _NotAnArray("it is an archive of arrays, expected one array saved with numpy.save")
     shape, fortran, dtype, offset = _header(start)
+    if dtype.kind not in "biufc":
+        raise _NotAnArray(f"it holds {_shown(dtype)}, expected numbers")
     promised, there = math.prod(shape) * dtype.itemsize, size - offset
     if promised != there:
         raise _NotAnArray(f"its header promises {promised} bytes of numbers, but {there} follow")
@@ -98,16 +113,20 @@ def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
             warnings.simplefilter("ignore")  # about odd literals in the header
             version = npy_format.read_magic(stream)
             shape, fortran, dtype = _VERSIONS[version](stream)
+            dtype = _in_utf8(dtype) if version == (3, 0) and dtype.names else dtype
     except Exception as error:  # NumPy evaluates the header's text: nearly anything can be raised
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _NotAnArray(f"its header is damaged: {reason[:100]}") from error
-    if dtype.kind not in "biufc":
-        raise _NotAnArray(f"it holds {_shown(dtype)}, expected numbers")
     if any(type(length) is not int or length < 0 for length in shape) or len(shape) > _MOST_AXES:
         raise _NotAnArray("its header is damaged: it gives an impossible shape")
     if math.prod(max(length, 1) for length in shape) >= 1 << 62:  # also where another length is 0
         raise _NotAnArray("its header is damaged: it gives an impossible shape")
     return shape, bool(fortran), dtype, stream.tell()
+
+
+def _in_utf8(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """A structure whose names were read as Latin-1."""
+    return np.dtype([(name.encode("latin-1").decode(), dtype[name]) for name in dtype.names or ()])
 
 
 def _shown(dtype: np.dtype[Any]) -> str:

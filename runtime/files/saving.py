@@ -6,6 +6,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +31,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
     except OSError as error:
         raise _refused(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def write_all(files: Iterable[tuple[Path, bytes]], total: int, *, make_folders: bool = False) -> None:
@@ -77,7 +78,7 @@ def check_writable(path: str | Path) -> None:
     except OSError as error:
         raise _refused(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def _target(path: str | Path) -> Path:
@@ -107,6 +108,11 @@ def _temporary(target: Path) -> Path:
 
 def _create(path: Path) -> BinaryIO:
     return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb")
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):  # as on a read-only disk, where even a file that is not there cannot be removed
+        temporary.unlink()
 
 
 def _make_folder(folder: Path) -> None:
