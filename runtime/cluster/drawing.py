@@ -1,7 +1,7 @@
 """Shards of a job from the workers of a Ray cluster, by Ray Data: each worker is an actor that loads the models once.
 
-A task is a shard. Ray starts a worker that died again, and its shard with it; the files are made there and written by
-the process that asked for them, so that no worker needs its folder.
+A task is a shard. Ray starts a worker that died again, and its shard with it, until it died too often; the files are
+made there and written by the process that asked for them, so that no worker needs its folder.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from pixelsnail_infer.runtime.cluster.connection import connected
 
 __all__ = ["drawn_by_workers"]
 
+_RETRIES = 5  # of a shard whose worker died
+_DEATHS = 3  # of workers one after the other while they load, without one that comes to draw
 
 def drawn_by_workers(
     plan: Plan, shards: Sequence[Shard], *, address: str = "", workers: int | None = None, threads: int | None = None
@@ -37,7 +39,9 @@ def drawn_by_workers(
         count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // cores)
         try:
             yield from _drawn(plan, shards, min(count, len(shards)), cores)
-        except ray.exceptions.RayError as error:
+        except Exception as error:  # what Ray Data raises has no base of its own, and differs between versions
+            if not _of_ray(error):
+                raise
             raise EngineError(f"The workers failed: {_reason(error)}") from error
 
 
@@ -48,8 +52,8 @@ def _drawn(plan: Plan, shards: Sequence[Shard], workers: int, cores: int) -> Dra
     files = (
         ray.data.from_arrow(tasks)
         .map_batches(
-            _Worker, fn_constructor_args=(plan,), batch_size=1, batch_format="pyarrow", concurrency=workers,
-            num_cpus=cores, num_gpus=gpus,
+            _Worker, fn_constructor_args=(plan,), batch_size=1, batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=cores, num_gpus=gpus, max_task_retries=_RETRIES,
         )
     )  # fmt: skip
     for block in files.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -73,13 +77,22 @@ class _Worker:
 
 
 def _set_up() -> None:
-    """No bars and plans of Ray Data's: the command has a bar of its own."""
+    """No bars and plans of Ray Data's: the command has a bar of its own. No limit to the time that a shard takes, and
+    some to how often a worker may die."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.actor_init_retry_on_errors = False  # a model that cannot be loaded cannot be loaded next time, either
+    context.max_consecutive_actor_init_deaths = _DEATHS
+    context.execution_no_progress_timeout_s = -1  # else an execution ends when no shard is done in half an hour
     context.print_on_execution_start = False
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _of_ray(error: BaseException) -> bool:
+    """Whether Ray raised it: a class of Ray's, or any that Ray Data says is its own fault by the cause it gives."""
+    kinds = (*type(error).__mro__, *type(error.__cause__).__mro__)
+    return any(kind.__module__.partition(".")[0] == "ray" for kind in kinds)
 
 
 def _reason(error: BaseException) -> str:

@@ -6,76 +6,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from typing import Any
 
 import ray
 from ray import serve
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pixelsnail_infer.errors import RequestError
-from pixelsnail_infer.messages import shown
+from pixelsnail_infer.runtime.cluster.arguments import Arguments, read_arguments
 from pixelsnail_infer.runtime.serving.access import read_keys
 from pixelsnail_infer.runtime.serving.app import make_app
 from pixelsnail_infer.runtime.serving.loading import EngineOptions, load_models, parse_named
 from pixelsnail_infer.runtime.serving.served import Served
 from pixelsnail_infer.runtime.serving.service import Service
-from pixelsnail_infer.runtime.serving.settings import LOCAL, Settings
+from pixelsnail_infer.runtime.serving.settings import Settings
 
-__all__ = ["Arguments", "application"]
+__all__ = ["application"]
 
 _MOST_AT_ONCE = 4096  # requests of a replica that Ray lets in: the service has limits of its own, and names them
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arguments:
-    """The `args` of a config file; what they mean is what the options of `pixelsnail-infer serve` mean.
-
-    `models` are `[NAME=]FILE[,FILE…]`, at the same paths on every machine. There are `replicas` of the service, each
-    with `cores` cores and threads, and on a GPU each where `device` is one. `hosts` are the names that a request may
-    address it by; an empty list allows any. Limits count for each replica.
-    """
-
-    models: tuple[str, ...]
-    replicas: int = 1
-    cores: int = 1
-    device: str = "cpu"
-    backend: str = "auto"
-    slots: int = 16
-    queue: int = 256
-    memory: int = 256
-    max_n: int = 64
-    max_streams: int = 4
-    hosts: tuple[str, ...] = LOCAL
-    api_key_file: str | None = None
-    grace: float = 30.0
-
-
 def application(args: Mapping[str, Any]) -> serve.Application:
     """The application that `args`, the fields of `Arguments` by name, describe. Raises `RequestError`."""
-    arguments = _arguments(args)
+    arguments = read_arguments(args)
     deployment = serve.deployment(
         serve.ingress(_builder(arguments))(), name="pixelsnail-infer", num_replicas=arguments.replicas,
         max_ongoing_requests=_MOST_AT_ONCE, graceful_shutdown_timeout_s=arguments.grace,
         ray_actor_options={"num_cpus": arguments.cores, "num_gpus": 0 if arguments.device == "cpu" else 1},
     )  # fmt: skip
     return deployment.bind()
-
-
-def _arguments(args: Mapping[str, Any]) -> Arguments:
-    known = {field.name for field in fields(Arguments)}
-    if unknown := [name for name in args if name not in known]:
-        raise RequestError(f"args has the key {shown(unknown[0])}, expected only {', '.join(sorted(known))}.")
-    models = args.get("models")
-    if not isinstance(models, (list, tuple)) or not models or not all(isinstance(text, str) for text in models):
-        raise RequestError(f"models is {shown(models)}, expected a list of [NAME=]FILE[,FILE…].")
-    for text in models:
-        try:
-            parse_named(text)
-        except ValueError as error:
-            raise RequestError(f"models: {error}.") from error
-    lists = {name: tuple(args[name]) for name in ("models", "hosts") if name in args}
-    return Arguments(**{**args, **lists})
 
 
 def _builder(arguments: Arguments) -> Callable[[], ASGIApp]:

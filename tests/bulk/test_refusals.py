@@ -14,13 +14,13 @@ import pytest
 
 from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.runtime import load_pipeline
+from pixelsnail_infer.runtime.bulk import shards as bulk_shards
 from pixelsnail_infer.runtime.bulk.drawer import ShardDrawer, open_drawer
 from pixelsnail_infer.runtime.bulk.job import JOB_FILE
 from pixelsnail_infer.runtime.bulk.plan import Models, make_plan
-from pixelsnail_infer.runtime.bulk.reading import read_shards
 from pixelsnail_infer.runtime.bulk.shards import default_size
 
-from .running import ARGUMENTS, LABELS, bulk, contents, drawn_shards, records, shards
+from .running import ARGUMENTS, LABELS, bulk, contents, drawn_shards, shards
 
 Capture = pytest.CaptureFixture[str]
 
@@ -59,7 +59,8 @@ def test_another_job_is_refused_with_what_differs(
 @pytest.mark.parametrize("key, value, says", [
     ("models", ["0" * 64], "its models is"), ("format_version", 2, "version 2, expected 1"),
     ("conditions", {"extra": "1"}, "its conditions is"), ("links", {"1.condition": 0}, "its links is"),
-    ("fields", [], "its fields is"), ("device", "cuda", "its device is"), ("n", "23", "n is the string '23'"),
+    ("fields", [{"name": "seed", "dtype": "<u8", "shape": []}, {"name": "index", "dtype": "<u8", "shape": []}],
+     "its fields is"), ("device", "cuda", "its device is"), ("n", "23", "n is the string '23'"),
     ("surplus", 1, "unknown key 'surplus'"),
 ])  # fmt: skip
 def test_a_job_file_that_says_something_else(
@@ -98,7 +99,7 @@ def test_a_damaged_shard_is_found_and_drawn_again_when_deleted(
     bad = shards(out)[2]
     harm(bad)
     message = refused(capsys, model, *ARGUMENTS, "-o", out)
-    assert f"{bad} is damaged" in message and "delete it, and the same command draws it again" in message
+    assert f"{bad} is damaged" in message and "delete it, and the same bulk command draws it again" in message
     bad.unlink()
     assert bulk(model, *ARGUMENTS, "-o", out) == 0
     assert contents(out) == contents(whole)
@@ -119,12 +120,14 @@ def test_two_files_of_one_shard_and_files_of_another_job(model: Path, out: Path,
     (["--workers", 2], "--workers needs --ray"), (["--ray", "x.onnx"], "no address of a Ray cluster"),
     (["--ray", "ray://a:1"], "no address of a Ray cluster; write HOST:PORT, or auto"), (["--ray", ":1"], "no address"),
     (["--format", "csv"], "invalid choice"), (["--link", "1.condition=0"], "links has the key"),
+    (["--n", 2**31 - 1, "--shard", 2**31 - 1], "bytes of memory, and this machine has"),
     (["--temperature", "1,1"], "temperature has 2 entries"), (["--label", "any"], "not a list of labels"),
 ])  # fmt: skip
 def test_a_wrong_setting_is_refused_before_there_is_a_folder(
     model: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, changed: list[Any], says: str
 ) -> None:
     monkeypatch.setattr(ShardDrawer, "records", None)
+    monkeypatch.setattr(bulk_shards, "machine_memory", lambda: 1 << 34)
     assert says in refused(capsys, model, *ARGUMENTS, *changed, "-o", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -142,25 +145,6 @@ def test_what_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     assert says in refused(capsys, model, *ARGUMENTS, *option, "-o", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_reader_wants_a_whole_job(out: Path, tmp_path: Path) -> None:
-    whole = records(out)
-    shards(out)[1].unlink()
-    with pytest.raises(PixelsnailError, match="4 of 5 shards"):
-        next(read_shards(out))
-    assert np.array_equal(np.concatenate([*read_shards(out, partial=True)]), np.delete(whole, range(5, 10)))
-    with pytest.raises(PixelsnailError, match="holds no job.json"):
-        next(read_shards(tmp_path))
-
-
-def test_a_reader_sees_a_shard_of_other_records(out: Path) -> None:
-    np.save(shards(out)[0], np.zeros(5, "<u8"))
-    with pytest.raises(PixelsnailError, match="not what job.json says"):
-        next(read_shards(out))
-    shards(out)[0].write_bytes(b"no array")
-    with pytest.raises(PixelsnailError, match="cannot be read as .npy"):
-        next(read_shards(out))
 
 
 @pytest.mark.parametrize("n, record, size", [

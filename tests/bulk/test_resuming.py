@@ -46,13 +46,14 @@ def failing(patch: pytest.MonkeyPatch, place: Any, name: str, last: int, error: 
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 FAULTS = [
-    # each shard is two batches but the last; job.json is the first file that is synced and renamed
+    # each shard is two batches but the last; job.json is the first file that is made, synced and renamed, then the
+    # folder and the one around it are synced, and one more file is made to see whether it can be
     (Pipeline, "generate", 4, EngineError("The engine failed."), 1, "The engine failed. 1 of 5 shards are written"),
     (Pipeline, "generate", 1, MemoryError("no more"), 0, "0 of 5 shards are written; the same command draws the rest"),
-    (os, "fsync", 6, FULL, 2, "cannot be synced to the disk (No space left on device); check the disk. 1 of 5 shards"),
-    (os, "fsync", 5, FULL, 1, "No space left on device); free some space or choose another folder. 1 of 5 shards"),
+    (os, "fsync", 7, FULL, 2, "cannot be synced to the disk (No space left on device); check the disk. 1 of 5 shards"),
+    (os, "fsync", 6, FULL, 1, "No space left on device); free some space or choose another folder. 1 of 5 shards"),
     (os, "replace", 3, FULL, 1, "No space left on device"),
-    (saving, "_create", 4, FULL, 2, "No space left on device"),
+    (saving, "_create", 5, FULL, 2, "No space left on device"),
     (Pipeline, "generate", 5, KeyboardInterrupt(), 2, "interrupted; 2 of 5 shards are written"),
 ]
 
@@ -73,8 +74,8 @@ def test_an_error_is_told_and_the_next_run_goes_on(
 
 
 @pytest.mark.parametrize("place, name, last, done, left", [
-    ("drawer.ShardDrawer", "_batch", 4, 1, 0), ("os", "fsync", 1, 0, 1), ("os", "fsync", 5, 1, 1),
-    ("os", "replace", 3, 1, 1), ("folder", "_sync", 3, 2, 0),
+    ("drawer.ShardDrawer", "_batch", 4, 1, 0), ("os", "fsync", 1, 0, 1), ("os", "fsync", 6, 1, 1),
+    ("os", "replace", 3, 1, 1), ("folder", "_sync", 4, 2, 0),
 ])  # fmt: skip
 def test_a_process_that_is_killed_leaves_a_folder_that_can_be_taken_up(
     model: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture, place: str, name: str,
@@ -103,7 +104,8 @@ def test_a_shard_is_there_only_when_its_bytes_and_its_name_are_on_the_disk(
         act = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *given, act=act, name=name: (order.append(name), act(*given))[1])
     assert bulk(model, "--n", 2, "--shard", 1, "--label", 0, "-o", tmp_path / "out") == 0
-    assert order == ["fsync", "replace", "fsync"] * 3  # the file, its name, the folder: of job.json and two shards
+    file = ["fsync", "replace", "fsync"]  # its bytes, its name in the folder
+    assert order == [*file, "fsync", *file, *file]  # job.json, the folder in the one around it, two shards
 
 
 def test_another_batch_or_number_of_threads_is_the_same_job(

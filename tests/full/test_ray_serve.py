@@ -110,11 +110,8 @@ def test_errors_and_health_are_those_of_the_service(port: int) -> None:
     assert refused.status == 422 and refused.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("args, says", [
-    ({}, "models is None"), ({"models": ["a=b=c,"]}, "has no name"), ({"models": ["a.onnx"], "port": 1}, "key 'port'"),
-])  # fmt: skip
-def test_wrong_arguments_are_refused_before_anything_starts(args: dict[str, Any], says: str) -> None:
+def test_wrong_arguments_are_refused_before_anything_starts() -> None:
     from pixelsnail_infer.runtime.cluster.service import application
 
-    with pytest.raises(RequestError, match=says):
-        application(args)
+    with pytest.raises(RequestError, match="expected a list"):
+        application({"models": ["a.onnx"], "hosts": "example.com"})
