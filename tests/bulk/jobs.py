@@ -29,7 +29,8 @@ def a_job(*, seed: int = 7, format: str = "npy", name: str = "codes") -> Job:
 def images(job: Job, shard: Shard) -> np.ndarray:
     found = np.zeros(shard.count, record_dtype(job.fields))
     found["seed"], found["index"] = int(job.seed), np.arange(shard.first, shard.first + shard.count)
-    found[job.fields[-1].name] = np.random.default_rng(int(job.seed) + shard.number).integers(0, 256, (shard.count, 8, 8))
+    noise = np.random.default_rng(int(job.seed) + shard.number).integers(0, 256, (shard.count, 8, 8))
+    found[job.fields[-1].name] = noise
     return found
 
 

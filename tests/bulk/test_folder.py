@@ -164,9 +164,7 @@ def test_a_folder_with_a_zero_byte_is_refused(model: Path, capsys: Capture) -> N
     assert "cannot be made a folder" in capsys.readouterr().err
 
 
-def test_shards_that_are_checked_are_counted(
-    model: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shards_that_are_checked_are_counted(model: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, int, int]] = []
 
     class Bar(bulk_command.ProgressBar):
@@ -196,7 +194,9 @@ def test_a_model_with_a_control_character_in_its_name(model: Path, tmp_path: Pat
     assert found is not None and found.files == ("x\\x01\\xff.onnx",)
 
 
-def test_workers_are_given_whole_paths(model: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_are_given_whole_paths(
+    model: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those of a cluster that is there work in another folder."""
     plans: list[Plan] = []
 

@@ -72,7 +72,8 @@ def test_a_reader_wants_a_whole_job(out: Path, tmp_path: Path) -> None:
 HARMS: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda good: b"", "zip": lambda good: b"PK\3\4" + good, "pickle": lambda good: b"\x80\x04K\x01.",
     "start": lambda good: good[:10], "half": lambda good: good[: len(good) // 2], "short": lambda good: good[:-1],
-    "long": lambda good: good + b"xx", "zeros": lambda good: bytes(len(good)), "array": lambda good: npy(np.zeros(5, "<u8")),
+    "long": lambda good: good + b"xx", "zeros": lambda good: bytes(len(good)),
+    "array": lambda good: npy(np.zeros(5, "<u8")),
 }  # fmt: skip
 
 
