@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.plainfile import machine_memory
 
-__all__ = ["FORMATS", "MOST_SHARDS", "Shard", "ShardName", "check_shards", "default_size", "named", "shard_of", "shards_in"]
+__all__ = [
+    "FORMATS", "MOST_SHARDS", "Shard", "ShardName", "check_shards", "default_size", "named", "shard_of", "shards_in",
+]  # fmt: skip
 
 FORMATS = ("npy", "parquet")
 MOST_SHARDS = 1_000_000

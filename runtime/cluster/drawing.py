@@ -7,7 +7,9 @@ made there and written by the process that asked for them, so that no worker nee
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -19,12 +21,15 @@ from pixelsnail_infer.runtime.bulk.drawer import open_drawer
 from pixelsnail_infer.runtime.bulk.filling import Drawn
 from pixelsnail_infer.runtime.bulk.plan import Plan
 from pixelsnail_infer.runtime.bulk.shards import Shard, shard_of
+from pixelsnail_infer.runtime.cluster.attempts import counted_attempts
 from pixelsnail_infer.runtime.cluster.connection import connected
 
 __all__ = ["drawn_by_workers"]
 
-_RETRIES = 5  # of a shard whose worker died
+_ATTEMPTS = 6  # to draw a shard whose worker died
 _DEATHS = 3  # of workers one after the other while they load, without one that comes to draw
+_OURS = re.compile(rf"^{re.escape(PixelsnailError.__module__)}\.\w+: (.+)", re.MULTILINE)
+
 
 def drawn_by_workers(
     plan: Plan, shards: Sequence[Shard], *, address: str = "", workers: int | None = None, threads: int | None = None
@@ -49,11 +54,12 @@ def _drawn(plan: Plan, shards: Sequence[Shard], workers: int, cores: int) -> Dra
     _set_up()
     tasks = [pa.table({"shard": [shard.number]}) for shard in shards]  # a block each, so that no task makes them
     gpus = 0 if set(plan.job.device.split(",")) == {"cpu"} else 1
+    attempts = counted_attempts(_ATTEMPTS)
     files = (
         ray.data.from_arrow(tasks)
         .map_batches(
-            _Worker, fn_constructor_args=(plan,), batch_size=1, batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=cores, num_gpus=gpus, max_task_retries=_RETRIES,
+            _Worker, fn_constructor_args=(plan, attempts), batch_size=1, batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=cores, num_gpus=gpus,
         )
     )  # fmt: skip
     for block in files.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -64,21 +70,22 @@ def _drawn(plan: Plan, shards: Sequence[Shard], workers: int, cores: int) -> Dra
 class _Worker:
     """In a process of its own: the models, loaded once, with as many threads as it was given cores."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, attempts: Any) -> None:
+        self._plan, self._attempts = plan, attempts
         given = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
         self._drawer = open_drawer(plan, max(1, int(given)))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         numbers = batch["shard"].to_pylist()
-        job = self._plan.job
-        files = [self._drawer.file(shard_of(number, job.n, job.shard)) for number in numbers]
-        return pa.table({"shard": numbers, "file": pa.array(files, pa.large_binary())})
+        return pa.table({"shard": numbers, "file": pa.array(map(self._file, numbers), pa.large_binary())})
+
+    def _file(self, number: int) -> bytes:
+        ray.get(self._attempts.begin.remote(number))
+        return self._drawer.file(shard_of(number, self._plan.job.n, self._plan.job.shard))
 
 
 def _set_up() -> None:
-    """No bars and plans of Ray Data's: the command has a bar of its own. No limit to the time that a shard takes, and
-    some to how often a worker may die."""
+    """No bars and plans of Ray Data's: the command has a bar of its own. No limit to the time that a shard takes."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.actor_init_retry_on_errors = False  # a model that cannot be loaded cannot be loaded next time, either
@@ -96,11 +103,8 @@ def _of_ray(error: BaseException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """What this package said in a worker, where it did; else the last line of what Ray says."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, PixelsnailError):
-            return str(seen)
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    """What this package said in a worker, where it did; else the last line of what Ray says. Ray does not keep the
+    causes of an error, but their text is in its own."""
+    text = str(error)
+    lines = _OURS.findall(text) or [line for line in text.splitlines() if line.strip()]
     return one_line(lines[-1] if lines else type(error).__name__, 500)

@@ -16,7 +16,7 @@ from pixelsnail_infer.errors import EngineError
 from pixelsnail_infer.runtime import load_pipeline
 from pixelsnail_infer.runtime.bulk.drawer import open_drawer
 from pixelsnail_infer.runtime.bulk.plan import Models, Plan, make_plan
-from pixelsnail_infer.runtime.bulk.shards import shard_of
+from pixelsnail_infer.runtime.bulk.shards import Shard, shard_of
 
 pytestmark = pytest.mark.full
 pytest.importorskip("pyarrow.parquet")
@@ -44,15 +44,18 @@ def dying(where: Path, times: int, loading: bool) -> Any:
             os.kill(os.getpid(), signal.SIGKILL)
 
     class Dying(drawing._Worker):
-        def __init__(self, plan: Plan) -> None:
+        def __init__(self, *given: Any) -> None:
             if loading:
                 die()
-            drawing._Worker.__init__(self, plan)
+            drawing._Worker.__init__(self, *given)
+            draw, drawer = self._drawer.file, self._drawer
 
-        def __call__(self, batch: Any) -> Any:
-            if not loading and 1 in batch["shard"].to_pylist():
-                die()
-            return drawing._Worker.__call__(self, batch)
+            def file(shard: Shard) -> bytes:
+                if not loading and shard.number == 1:
+                    die()
+                return draw(shard)
+
+            drawer.file = file
 
     return Dying
 
@@ -66,9 +69,9 @@ def test_a_shard_that_kills_its_worker_every_time_ends_the_job(
 ) -> None:
     from pixelsnail_infer.runtime.cluster import drawing
 
-    monkeypatch.setattr(drawing, "_RETRIES", 2)
+    monkeypatch.setattr(drawing, "_ATTEMPTS", 3)
     monkeypatch.setattr(drawing, "_Worker", dying(tmp_path / "deaths", 1000, loading=False))
-    with pytest.raises(EngineError, match="The workers failed: ") as caught:
+    with pytest.raises(EngineError, match="The workers failed: shard 1 was begun 3 times, and") as caught:
         list(drawing.drawn_by_workers(plan, SHARDS, workers=1))
     assert "\n" not in str(caught.value), str(caught.value)
     assert deaths(tmp_path / "deaths") == 3  # and no more than that
@@ -84,6 +87,17 @@ def test_a_worker_that_dies_once_while_it_loads_is_replaced(
     assert deaths(tmp_path / "deaths") == 2
     with open_drawer(plan, 1) as drawer:
         assert found == {shard: drawer.file(shard) for shard in SHARDS}
+
+
+def test_attempts_of_each_shard_are_counted() -> None:
+    from pixelsnail_infer.runtime.cluster.attempts import Attempts
+
+    attempts = Attempts(2)
+    for shard in (0, 1, 0):
+        attempts.begin(shard)
+    with pytest.raises(EngineError, match="shard 0 was begun 2 times"):
+        attempts.begin(0)
+    attempts.begin(1)
 
 
 def test_neither_time_nor_deaths_are_limited_as_ray_data_would() -> None:
