@@ -30,7 +30,8 @@ Draw very many images into a folder of files, and go on after any interruption.
   pixelsnail-infer bulk digits.onnx --n 1000000 --label 3 -o out/ --format parquet --ray --workers 8
 
 One model, or priors and a decoder as for `generate`. Image k is the one that `sample` or `generate` with the same
-options gives as number k, whatever the batch, the shards and the workers are.
+options gives as number k, whatever the shards and the workers are. (Codes were the same in every batch that the tests
+try; logits of different batch sizes may differ in the last bit.)
 
 The same command goes on where a stopped one left; when everything is there it says so. A file in the folder is always
 whole, and its name ends in its sha256, which is checked when the folder is opened again. job.json says what the folder
