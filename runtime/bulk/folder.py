@@ -22,9 +22,7 @@ from pixelsnail_infer.runtime.files.saving import check_writable, write_whole
 __all__ = ["BulkFolder", "FolderChanged", "open_folder", "shard_files"]
 
 # What `write_whole` leaves of a file's name, cut to 40 characters, when the process dies.
-_STALE = re.compile(
-    r"\.(job\.json|shard-[0-9]{5,7}-of-[0-9]{5,7}\.[0-9a-f]{14,16}(\.[a-z]{0,7})?)\.[0-9a-f]{8}\.part"
-)
+_STALE = re.compile(r"\.(job\.json|shard-[0-9]{5,7}-of-[0-9]{5,7}\.[0-9a-f]{16}(\.[a-z]*)?)\.[0-9a-f]{8}\.part")
 OnChecked = Callable[[int, int], object]
 """Told how many shards are checked, and of how many."""
 
@@ -140,11 +138,9 @@ def _make(path: Path) -> None:
 
 
 def _remove_stale(path: Path) -> None:
-    with os.scandir(path) as held:
-        for entry in held:
-            if _STALE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                with suppress(OSError):  # what cannot be removed does no harm
-                    os.unlink(entry)
+    for name in filter(_STALE.fullmatch, os.listdir(path)):
+        with suppress(OSError):  # what cannot be removed does no harm
+            os.unlink(path / name)
 
 
 @contextmanager

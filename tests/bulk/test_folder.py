@@ -83,7 +83,7 @@ def test_complete_is_said_of_what_is_there(
 def test_only_temporary_files_of_a_job_of_its_own_are_removed(tmp_path: Path) -> None:
     job, out = a_job(), tmp_path / "out"
     stale = [".job.json.0123abcd.part", ".shard-00001-of-00005.44b7b3e184cf1cac.np.0123abcd.part",
-             ".shard-000001-of-1000000.44b7b3e184cf1ca.0123abcd.part"]  # fmt: skip
+             ".shard-999999-of-1000000.44b7b3e184cf1cac.0123abcd.part"]  # fmt: skip
     mine = [".shard-mine.part", ".shard-00001-of-00005.part", ".job.json.mine.part", "shard-1.part"]
     out.mkdir()
     for name in (*stale[1:], *mine):
