@@ -11,36 +11,37 @@ from numpy.typing import NDArray
 from pixelsnail_infer import __version__
 from pixelsnail_infer.runtime.files.arrays import npy
 from pixelsnail_infer.runtime.files.images import as_pixels, grid_columns, make_grid, png_alone, png_grid
+from pixelsnail_infer.runtime.serving.accept import preferred
 from pixelsnail_infer.runtime.serving.order import Order
 from pixelsnail_infer.runtime.serving.problem import Problem
 
-__all__ = ["EVENTS", "MEDIA_TYPES", "acceptable", "check_picture", "encode", "picture"]
+__all__ = ["EVENTS", "MEDIA_TYPES", "check_picture", "chosen_form", "encode", "picture"]
 
 EVENTS = "text/event-stream"
-MEDIA_TYPES = {"png": "image/png", "npy": "application/x-npy", "json": "application/json"}
+MEDIA_TYPES = {"png": "image/png", "json": "application/json", "npy": "application/x-npy"}
+"""Those first that more programs understand."""
 MOST_PIXELS = 1 << 24
 """Of a picture: 16 million take 50 MB before they are compressed."""
 
 
-def acceptable(accept: str | None) -> str:
-    """The best of png, npy, json and events for an Accept header; png where it does not matter. Raises `Problem`."""
-    if accept is None or not accept.strip():
-        return "png"
-    known = {media: name for name, media in (*MEDIA_TYPES.items(), ("events", EVENTS))}
-    wishes: list[tuple[float, str]] = []
-    for item in accept.split(",")[:32]:
-        media, *parameters = (part.strip().lower() for part in item.split(";"))
-        weight = next((_weight(part[2:]) for part in parameters if part.startswith("q=")), 1.0)
-        name = known.get(media) or ("png" if media in ("*/*", "image/*") else None)
-        if name is not None and weight > 0:
-            wishes.append((weight, name))
-    if not wishes:
-        raise Problem("not-acceptable", f"Accept names none of {', '.join(known)}.")
-    return max(wishes, key=lambda wish: wish[0])[1]
+def chosen_form(order: Order, accept: str) -> str:
+    """One of png, npy, json and events: what the order's own fields say, else the best for an Accept header; png where
+    it does not matter. Raises `Problem`."""
+    if order.stream:
+        return "events"
+    if order.format is not None:
+        return order.format
+    offered = {media: name for name, media in MEDIA_TYPES.items()}
+    if order.stream is None:
+        offered[EVENTS] = "events"
+    media = preferred(accept, list(offered))
+    if media is None:
+        raise Problem("not-acceptable", f"Accept names none of {', '.join(offered)}.")
+    return offered[media]
 
 
-def check_picture(order: Order) -> None:
-    """Raise `Problem` now if the picture of an order would be too large."""
+def check_picture(order: Order) -> int:
+    """How many pixels the picture of an order has. Raises `Problem` if those are too many."""
     height, width = order.served.image_shape[:2]
     if _alone(order):
         across, down = width * (order.scale or 1), height * (order.scale or 1)
@@ -50,6 +51,7 @@ def check_picture(order: Order) -> None:
     if across * down > MOST_PIXELS:
         what = f"The picture would be {across}×{down} pixels, expected at most {MOST_PIXELS:,} of them"
         raise Problem("invalid", f"{what}; give a smaller scale or n, or ask for npy.", field="scale")
+    return across * down
 
 
 def encode(pixels: NDArray[Any], order: Order, form: str) -> bytes:
@@ -108,10 +110,3 @@ def _setting(value: Any) -> str:
     if value is None:
         return "off"
     return ",".join(f"{one:.6g}" if isinstance(one, float) else str(one) for one in np.ravel(value).tolist())
-
-
-def _weight(text: str) -> float:
-    try:
-        return min(max(float(text), 0.0), 1.0)
-    except ValueError:
-        return 0.0

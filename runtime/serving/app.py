@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from starlette.routing import Router
-from starlette.types import ASGIApp
 
 from pixelsnail_infer.runtime.serving.gate import Gate
 from pixelsnail_infer.runtime.serving.image_routes import image_routes
@@ -15,7 +14,7 @@ from pixelsnail_infer.runtime.serving.state_routes import state_routes
 __all__ = ["make_app"]
 
 
-def make_app(service: Service) -> ASGIApp:
+def make_app(service: Service) -> Gate:
     """The ASGI application of a service; it may be mounted in any server, at the root of a host."""
     routes = [
         *image_routes(service), *inference_routes(service), *state_routes(service), *page_routes(service),

@@ -9,57 +9,45 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from pixelsnail_infer.runtime.engine.ticket import Ticket
 from pixelsnail_infer.runtime.serving.answer import EVENTS, picture
 from pixelsnail_infer.runtime.serving.order import Order
-from pixelsnail_infer.runtime.serving.outcome import ClientGone, gone
+from pixelsnail_infer.runtime.serving.outcome import ClientGone, while_there
 from pixelsnail_infer.runtime.serving.problem import problem_of
 
 __all__ = ["RowStream"]
 
-Ended = Callable[[BaseException | None], object]
+Ended = Callable[[Exception | None], object]
 
 
 class RowStream(Response):
     """`start`, then a `row` for each, of a pipeline an `image` for each, then `end` or `error`. The request is
-    cancelled when the client goes away, or takes nothing for `stall` seconds; `ended` is called once, with the error if
-    there is one."""
+    cancelled when the client goes away; `ended` is called once, with the error of a request that failed."""
 
     media_type = EVENTS
 
-    def __init__(
-        self, order: Order, ticket: Ticket[Any], request_id: str, *, stall: float, ping: float, ended: Ended
-    ) -> None:
+    def __init__(self, order: Order, ticket: Ticket[Any], request_id: str, *, ping: float, ended: Ended) -> None:
         super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._order, self._ticket, self._id = order, ticket, request_id
-        self._stall, self._ping, self._ended = stall, ping, ended
+        self._ping, self._ended = ping, ended
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the end, or until the client is gone."""
-        error: BaseException | None = ClientGone()
-        sending = asyncio.ensure_future(self._send(send))
-        watching = asyncio.ensure_future(gone(receive))
+        """Send until the end. Raises `ClientGone` when the client is gone first."""
+        error: Exception | None = None
         try:
-            await asyncio.wait({sending, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                error = sending.exception() or sending.result()
+            error = await while_there(self._send(send), receive)
         finally:
             self._ticket.cancel()
-            for task in (sending, watching):
-                task.cancel()
-            await asyncio.gather(sending, watching, return_exceptions=True)
             self._ended(error)
 
     async def _send(self, send: Send) -> Exception | None:
         """Everything; the error of a request that failed."""
         async def put(data: bytes, more: bool = True) -> None:
-            with anyio.fail_after(self._stall):
-                await send({"type": "http.response.body", "body": data, "more_body": more})
+            await send({"type": "http.response.body", "body": data, "more_body": more})
 
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
@@ -68,8 +56,8 @@ class RowStream(Response):
             async for data in _with_pings(self._parts(), self._ping):
                 await put(data)
             await put(_event("end", {"n": self._order.n, "seconds": round(time.monotonic() - started, 6)}), more=False)
-        except TimeoutError as error:  # the client takes nothing: there is no way to tell it
-            return error
+        except ClientGone:  # there is no way to tell it
+            raise
         except Exception as error:
             await put(_event("error", problem_of(error).document(self._id)), more=False)
             return error

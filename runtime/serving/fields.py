@@ -37,6 +37,6 @@ def field_schemas(most_images: int) -> dict[str, dict[str, Any]]:
         "format": ("the answer's form, instead of the header Accept", {"enum": ["png", "npy", "json"]}),
         "columns": ("of a grid", {"type": "integer", "minimum": 1, "maximum": 100}),
         "scale": ("pixels of a picture are enlarged so many times", {"type": "integer", "minimum": 1, "maximum": 64}),
-        "stream": ("answer with server-sent events", {"type": "boolean", "default": False}),
+        "stream": ("whether to answer with server-sent events, instead of the header Accept", {"type": "boolean"}),
     }  # fmt: skip
     return {name: {**schema, "description": says} for name, (says, schema) in fields.items()}

@@ -9,21 +9,24 @@ import time
 import uuid
 from typing import Any
 
+import anyio
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.runtime.serving.access import check_access
 from pixelsnail_infer.runtime.serving.outcome import ClientGone
 from pixelsnail_infer.runtime.serving.problem import Problem, problem_of
+from pixelsnail_infer.runtime.serving.sending import RawHeaders, Sender
 from pixelsnail_infer.runtime.serving.service import Service
 
 __all__ = ["Gate"]
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _GONE = 499  # no status of HTTP: for the log and the metrics alone
+_LINGER = 1.0  # seconds
 _STATUSES = {400: "malformed", 404: "not-found", 405: "wrong-method"}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _HEADERS = [
@@ -39,7 +42,7 @@ _log = logging.getLogger("pixelsnail_infer.serving")
 
 class Gate:
     """The outermost application. Handlers below find `request_id` and `note` in the request's state; what they put into
-    `note` stands in the line of the log."""
+    `note` stands in the line of the log. A server may put `abort` there: see `Sender`."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
@@ -49,36 +52,44 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        asked = headers.get("x-request-id", "")
+        asked = Headers(scope=scope).get("x-request-id", "")
         request_id = asked if _ID.fullmatch(asked) else uuid.uuid4().hex
         note: dict[str, Any] = {}
         scope["app"] = self  # without one, Starlette answers unknown paths itself, in plain text
-        scope.setdefault("state", {}).update(request_id=request_id, note=note)
-        began, status = time.perf_counter(), 0
-
-        async def tell(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *_HEADERS]
-            await send(message)
-
+        state = scope.setdefault("state", {})
+        state.update(request_id=request_id, note=note)
+        sender = Sender(send, receive, state.get("abort"), self._service, _own_headers(request_id))
+        began, gave_up = time.perf_counter(), False
         try:
-            check_access(self._service.settings, scope["path"], headers)
-            await self._app(scope, receive, tell)
-        except (ClientGone, ClientDisconnect):
-            status = _GONE
-        except Exception as error:
-            problem, allow = _problem(error)
-            if problem.status == 500:
-                _log.error("request failed", exc_info=error, extra={"told": {"request_id": request_id}})
-            note["problem"] = problem.detail
-            if status:  # the answer has begun: all that is left is to break it off
-                raise
-            await _send_problem(problem, request_id, allow, tell)
+            with self._service.working():
+                await self._answer(scope, receive, sender)
+        except (ClientGone, ClientDisconnect) as error:
+            gave_up = True
+            note |= {"problem": str(error)} if str(error) else {}
         finally:
+            status = _GONE if gave_up else sender.status
             self._count(scope, status, time.perf_counter() - began, request_id, note)
+
+    def unreadable(self, client: str) -> tuple[RawHeaders, bytes]:
+        """Headers and body of the answer to something that is no HTTP, which is counted as a request."""
+        problem, request_id = Problem("malformed", "This is no HTTP request.", unread=True), uuid.uuid4().hex
+        headers, body = _encoded(problem, request_id, None)
+        scope = {"method": "", "path": "", "client": (client, 0)}
+        self._count(scope, problem.status, 0.0, request_id, {"problem": problem.detail})
+        return [*headers, *_own_headers(request_id)], body
+
+    async def _answer(self, scope: Scope, receive: Receive, sender: Sender) -> None:
+        """The answer of a route, or a problem."""
+        try:
+            check_access(self._service.settings, scope["path"], Headers(scope=scope))
+            await self._app(scope, receive, sender)
+        except (ClientGone, ClientDisconnect):
+            raise
+        except Exception as error:
+            begun = sender.status > 0
+            await _refuse(error, scope["state"], receive, sender)
+            if begun:  # all that is left is to break the answer off
+                raise
 
     def _count(self, scope: Scope, status: int, seconds: float, request_id: str, note: dict[str, Any]) -> None:
         route = scope.get("route")
@@ -97,9 +108,38 @@ def _problem(error: Exception) -> tuple[Problem, str | None]:
     return Problem(_STATUSES.get(error.status_code, "malformed"), error.detail), (error.headers or {}).get("Allow")
 
 
-async def _send_problem(problem: Problem, request_id: str, allow: str | None, send: Send) -> None:
+async def _refuse(error: Exception, state: dict[str, Any], receive: Receive, sender: Sender) -> None:
+    """Answer with a problem, unless an answer has begun. The problem is the error, as a rule, whose trace holds the
+    frames that it passed: a name for it in one of those would keep it, and with it the request's body."""
+    problem, allow = _problem(error)
+    if problem.status == 500:
+        _log.error("request failed", exc_info=error, extra={"told": {"request_id": state["request_id"]}})
+    state["note"]["problem"] = problem.detail
+    if sender.status:
+        return
+    headers, body = _encoded(problem, state["request_id"], allow)
+    await sender({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await sender({"type": "http.response.body", "body": body, "more_body": True})
+    if problem.unread:
+        await _linger(receive)
+    await sender({"type": "http.response.body"})
+
+
+async def _linger(receive: Receive) -> None:
+    """Throw away what comes of a body, for a moment: to a client that still sends, the end of the connection is a
+    reset, which would take the answer from it."""
+    with anyio.move_on_after(_LINGER):
+        while (await receive()).get("more_body", False):
+            pass
+
+
+def _encoded(problem: Problem, request_id: str, allow: str | None) -> tuple[RawHeaders, bytes]:
+    """The headers and the body of a problem's answer."""
     body = json.dumps(problem.document(request_id)).encode()
     found = {**problem.headers, "content-length": str(len(body))} | ({"allow": allow} if allow else {})
-    headers = [(name.encode(), value.encode("latin-1")) for name, value in found.items()]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return [(name.encode(), value.encode("latin-1")) for name, value in found.items()], body
+
+
+def _own_headers(request_id: str) -> RawHeaders:
+    """What every answer has."""
+    return [(b"x-request-id", request_id.encode()), *_HEADERS]

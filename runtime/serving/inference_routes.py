@@ -31,6 +31,8 @@ def inference_routes(service: Service) -> list[Route]:
     def model(request: Request) -> Served:
         if request.path_params.get("version", VERSION) != VERSION:
             raise Problem("not-found", f"There is no such version of the model; there is {VERSION}.")
+        if not service.models:  # they are being loaded
+            service.expect_ready()
         return find_model(request.path_params["model"], service.models)
 
     async def server(request: Request) -> Response:
@@ -52,13 +54,11 @@ def inference_routes(service: Service) -> list[Route]:
         return JSONResponse({"name": model(request).name, "ready": True}, headers=_FRESH)
 
     async def infer(request: Request) -> Response:
-        service.expect_ready()
-        with service.working():
-            served = model(request)
-            async with service.bodies.read(request) as body:
-                asked, ticket = await _submit(service, served, body, request.headers.get(HEADER))
-            request.state.note.update(model=served.name, n=asked.n)
-            return await _answer(service, request, served, asked, ticket)
+        service.expect_room()
+        served = model(request)
+        asked, ticket = await _submit(service, request, served)
+        request.state.note.update(model=served.name, n=asked.n)
+        return await _answer(service, request, served, asked, ticket)
 
     routes = [Route("/v2", server), Route("/v2/health/live", live), Route("/v2/health/ready", ready)]
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
@@ -67,15 +67,17 @@ def inference_routes(service: Service) -> list[Route]:
     return routes
 
 
-async def _submit(service: Service, served: Served, body: bytes, header: str | None) -> tuple[Inference, Ticket[Any]]:
+async def _submit(service: Service, request: Request, served: Served) -> tuple[Inference, Ticket[Any]]:
+    """What is asked for, and the request to the engine. Nothing keeps the body."""
     def submit() -> tuple[Inference, Ticket[Any]]:
-        asked = read_inference(body, header, served, service.settings.most_images)
+        asked = read_inference(body, request.headers.get(HEADER), served, service.settings.most_images)
         try:
             return asked, served.submit(asked.n, asked.arguments)
         except PixelsnailError as error:
             raise problem_of(error, (*FIELDS, *(spec.name for spec in served.conditions))) from error
 
-    return await computed(submit, len(body))
+    async with service.bodies.read(request) as body:
+        return await service.bodies.understood(submit, len(body))
 
 
 async def _answer(service: Service, request: Request, served: Served, asked: Inference, ticket: Ticket[Any]

@@ -30,7 +30,7 @@ class Order:
     arguments: dict[str, Any]
     labels: list[int] | None
     format: str | None
-    stream: bool
+    stream: bool | None
     columns: int | None
     scale: int | None
 
@@ -64,7 +64,7 @@ def read_order(document: dict[str, Any], models: Mapping[str, Served], most_imag
     form, forms = given.get("format"), schemas["format"]["enum"]
     if form not in (None, *forms):
         raise Problem("invalid", f"format is {shown(form)}, expected {', '.join(forms)}.", field="format")
-    if not isinstance(stream := given.get("stream", False), bool):
+    if not isinstance(stream := given.get("stream"), bool | None):
         raise Problem("invalid", f"stream is {shown(stream)}, expected true or false.", field="stream")
     return Order(
         served=served,

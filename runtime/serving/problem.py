@@ -49,11 +49,13 @@ KINDS = {
 
 
 class Problem(Exception):
-    """What a handler raises to answer with an error. `field` names the part of the request that is wrong."""
+    """What a handler raises to answer with an error. `field` names the part of the request that is wrong. `unread` says
+    that the rest of the body may be on its way, for which nobody waits: the connection ends with the answer."""
 
-    def __init__(self, kind: str, detail: str, *, field: str | None = None, wait: float | None = None) -> None:
+    def __init__(self, kind: str, detail: str, *, field: str | None = None, wait: float | None = None,
+                 unread: bool = False) -> None:  # fmt: skip
         super().__init__(detail)
-        self.kind, self.detail, self.field = kind, one_line(detail), field
+        self.kind, self.detail, self.field, self.unread = kind, one_line(detail), field, unread
         self._wait = wait
 
     @property
@@ -63,12 +65,14 @@ class Problem(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers that belong to the answer: when to try again, and how to log in."""
+        """Headers that belong to the answer: when to try again, how to log in, whether the connection ends."""
         headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store"}
         if self.status in (429, 503):
             headers["retry-after"] = str(min(max(math.ceil(self._wait or 1), 1), _LONGEST_WAIT))
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
+        if self.unread:
+            headers["connection"] = "close"
         return headers
 
     def document(self, request_id: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -15,6 +16,7 @@ import uvicorn
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.messages import one_line
 from pixelsnail_infer.runtime.serving.app import make_app
+from pixelsnail_infer.runtime.serving.connection import Connection
 from pixelsnail_infer.runtime.serving.served import Served
 from pixelsnail_infer.runtime.serving.service import Service
 
@@ -57,8 +59,10 @@ async def serve(
     """Answer on a socket until SIGTERM or SIGINT, or until `stop` is set; a second signal hurries. Models are loaded by
     `load` in a thread while the port answers already. At the end everything drains, for at most `grace` seconds.
     Whether no request was given up; raises what `load` raises."""
+    gate = make_app(service)
+    protocol: Any = partial(Connection, gate.unreadable)
     config = uvicorn.Config(
-        make_app(service), http="h11", ws="none", lifespan="off", loop="asyncio", log_config=None, access_log=False,
+        gate, http=protocol, ws="none", lifespan="off", loop="asyncio", log_config=None, access_log=False,
         server_header=False, proxy_headers=trusted_proxies is not None, forwarded_allow_ips=trusted_proxies or "",
         h11_max_incomplete_event_size=_HEADERS, timeout_graceful_shutdown=_LAST,
     )  # fmt: skip

@@ -21,7 +21,7 @@ _TICK = 0.05
 
 class Service:
     """Starts without models; `open` makes it ready, and `drain` ends it. Its event loop alone may call it, except for
-    `open`."""
+    `open`. `unsent` are the bytes of large answers that clients have not taken yet."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -30,6 +30,7 @@ class Service:
         self.metrics = Metrics(self.models)
         self.bodies = Bodies(settings)
         self.begun = time.time()
+        self.unsent = 0
         self._active = 0
         self._streams: Counter[str] = Counter()
 
@@ -43,9 +44,15 @@ class Service:
         if self.phase != "ready":
             raise Problem("unavailable", f"The service is {self.phase}.")
 
+    def expect_room(self) -> None:
+        """Raise `Problem` unless images may be drawn: not while there are answers enough that nobody takes."""
+        self.expect_ready()
+        if self.unsent > self.settings.most_unsent:
+            raise Problem("busy", f"Clients have yet to take {self.unsent} bytes of answers; try again then.")
+
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Something that `drain` waits for."""
+        """A request, from its head to the last byte of its answer: `drain` waits for it."""
         self._active += 1
         try:
             yield
@@ -57,11 +64,9 @@ class Service:
         if self._streams[client] >= self.settings.streams:
             raise Problem("busy", f"You have {self.settings.streams} streams open, which is the limit; end one.")
         self._streams[client] += 1
-        self._active += 1
 
     def leave_stream(self, client: str) -> None:
         """A stream has ended."""
-        self._active -= 1
         self._streams[client] -= 1
         if not self._streams[client]:
             del self._streams[client]

@@ -17,8 +17,9 @@ class Settings:
     `keys` are SHA-256 digests of API keys; without any, everybody who reaches the port may ask. `hosts` are the names
     that a request may address this service by; without any, all. `most_images` bounds n of a request, `most_body` the
     bytes of its body, `most_bodies` those of all bodies that are in memory at once, and `streams` how many streams one
-    client may have open. A body must be there after `body_seconds`; a stream whose client takes nothing for
-    `stall_seconds` is given up, and one without rows has a sign of life every `ping_seconds`.
+    client may have open. While answers of more than `most_unsent` bytes wait for their clients, no images are drawn for
+    new requests. A body must be there after `body_seconds`; a connection whose client takes nothing of an answer for
+    `stall_seconds` is closed, and a stream without rows has a sign of life every `ping_seconds`.
     """
 
     keys: tuple[bytes, ...] = ()
@@ -26,6 +27,7 @@ class Settings:
     most_images: int = 64
     most_body: int = 8 << 20
     most_bodies: int = 64 << 20
+    most_unsent: int = 256 << 20
     streams: int = 4
     body_seconds: float = 30.0
     stall_seconds: float = 60.0

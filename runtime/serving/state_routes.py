@@ -22,7 +22,8 @@ def state_routes(service: Service) -> list[Route]:
     """The routes of this file."""
 
     async def health(request: Request) -> Response:
-        return JSONResponse({"status": service.phase}, 200 if service.phase == "ready" else 503, _FRESH)
+        service.expect_ready()
+        return JSONResponse({"status": service.phase}, headers=_FRESH)
 
     async def models(request: Request) -> Response:
         limits = {"n": service.settings.most_images, "body_bytes": service.settings.most_body}
