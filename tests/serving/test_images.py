@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import pytest
 from pixelsnail_infer.__main__ import main
 from pixelsnail_infer.runtime import Pipeline, Sampler, to_uint8
 from pixelsnail_infer.runtime.files.arrays import npy
+from pixelsnail_infer.runtime.serving import image_routes
+from pixelsnail_infer.runtime.serving.answer import encode
 
 from .running import Running, events
 
@@ -107,6 +111,10 @@ def test_columns_and_scale(live: Running) -> None:
         ("application/json;q=0.2, application/x-npy;q=0.7", "application/x-npy"), ("*/*", "image/png"),
         ("text/html, image/*;q=0.1", "image/png"), ("", "image/png"), ("text/event-stream", "text/event-stream"),
         ("image/png;q=0, application/json;q=x, application/x-npy;q=0.1", "application/x-npy"),
+        ("image/png;q=0, */*", "application/json"), ("image/*;q=0, */*;q=0.1", "application/json"),
+        ("application/*", "application/json"), ("application/json;q=0, application/*", "application/x-npy"),
+        ("text/*", "text/event-stream"), ("application/json, text/plain, */*", "application/json"),
+        ("*/*, application/x-npy", "application/x-npy"), ("application/x-npy, application/json", "application/x-npy"),
     ],
 )  # fmt: skip
 def test_the_header_chooses_the_form(live: Running, accept: str, kind: str) -> None:
@@ -114,13 +122,48 @@ def test_the_header_chooses_the_form(live: Running, accept: str, kind: str) -> N
     assert (answer.status, answer.headers["content-type"].split(";")[0]) == (200, kind)
 
 
-def test_the_field_wins_over_the_header(live: Running) -> None:
-    answer = live.images({"model": "digits", "label": 1, "format": "npy"}, accept="application/json")
-    assert answer.headers["content-type"] == "application/x-npy"
+@pytest.mark.parametrize(
+    "fields, accept, kind",
+    [
+        ({"format": "npy"}, "application/json", "application/x-npy"),
+        ({"format": "json"}, "text/html", "application/json"),
+        ({"format": "json"}, "text/event-stream", "application/json"),
+        ({"stream": True}, "text/html", "text/event-stream"),
+        ({"stream": False}, "text/event-stream, application/json;q=0.5", "application/json"),
+        ({"stream": False}, "text/*, */*;q=0.1", "image/png"),
+    ],
+)  # fmt: skip
+def test_fields_win_over_the_header(live: Running, fields: dict[str, Any], accept: str, kind: str) -> None:
+    answer = live.images({"model": "digits", "label": 1, **fields}, accept=accept)
+    assert (answer.status, answer.headers["content-type"].split(";")[0]) == (200, kind)
 
 
-def test_a_form_that_there_is_not(live: Running) -> None:
-    assert live.images({"model": "digits", "label": 1}, accept="image/gif").status == 406
+def test_lines_of_the_header_are_one_list(live: Running) -> None:
+    connection = live.send_images({"model": "digits", "label": 1}, "Accept: text/html", "Accept: application/json",
+                                  "Connection: close")  # fmt: skip
+    with connection, connection.makefile("rb") as file:
+        head, _, body = file.read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200") and json.loads(body)["shape"] == [1, 8, 8]
+
+
+@pytest.mark.parametrize("fields, accept", [({}, "image/gif"), ({}, "*/*;q=0"), ({"stream": False}, "text/*")])
+def test_a_form_that_there_is_not(live: Running, fields: dict[str, Any], accept: str) -> None:
+    assert live.images({"model": "digits", "label": 1, **fields}, accept=accept).status == 406
+
+
+def test_what_is_large_is_made_in_a_thread(live: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a few codes, too, where the picture is large: the event loop answers others meanwhile."""
+    beside = []
+
+    def made(*arguments: Any) -> bytes:
+        beside.append(threading.current_thread().name.startswith("asyncio"))
+        return encode(*arguments)
+
+    monkeypatch.setattr(image_routes, "encode", made)
+    bodies: list[dict[str, Any]] = [{}, {"n": 4}, {"scale": 40}, {"n": 4, "scale": 40, "format": "npy"}]
+    for body in bodies:
+        assert live.images({"model": "digits", "label": 1, **body}).status == 200
+    assert beside == [False, False, True, False]
 
 
 def test_a_stream_has_every_row_once_and_in_order(live: Running, digits: Sampler) -> None:
