@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from pixelsnail_infer.runtime.serving import server
+from pixelsnail_infer.runtime.serving.connection import Connection
 from pixelsnail_infer.runtime.serving.outcome import ClientGone
 from pixelsnail_infer.runtime.serving.sending import PIECE, Sender
 from pixelsnail_infer.runtime.serving.service import Service
@@ -67,6 +69,24 @@ def test_a_large_answer_is_sent_in_pieces_each_after_the_one_before() -> None:
     with pytest.raises(ClientGone, match="nothing for 0.01 s"):
         asyncio.run(sender({"type": "http.response.body", "body": body}))
     assert aborted and service.unsent == 0
+
+
+def test_no_more_than_a_piece_waits_in_the_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    transports: list[Any] = []
+
+    class Noted(Connection):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transports.append(transport)
+
+    monkeypatch.setattr(server, "Connection", Noted)
+    with large() as made:
+        client = unread(made, MANY)
+        until(lambda: bool(transports) and transports[0].get_write_buffer_size() > 0)
+        for _ in range(3):
+            assert made.ask("GET", "/healthz").status == 200
+        assert 0 < transports[0].get_write_buffer_size() <= PIECE
+        client.close()
 
 
 @pytest.mark.parametrize("stream", [False, True])
