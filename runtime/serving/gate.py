@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -66,6 +67,9 @@ class Gate:
         except (ClientGone, ClientDisconnect) as error:
             gave_up = True
             note |= {"problem": str(error)} if str(error) else {}
+        except asyncio.CancelledError:
+            gave_up, note["problem"] = True, "The server gave up before the client had the answer."
+            raise
         finally:
             status = _GONE if gave_up else sender.status
             self._count(scope, status, time.perf_counter() - began, request_id, note)

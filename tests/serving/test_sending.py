@@ -123,6 +123,23 @@ def test_the_end_waits_for_an_answer_that_is_read_slowly() -> None:
     assert made.drained is True
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_the_end_breaks_off_is_no_success(stream: bool, monkeypatch: pytest.MonkeyPatch,
+                                                         caplog: pytest.LogCaptureFixture) -> None:  # fmt: skip
+    caplog.set_level(logging.INFO, "pixelsnail_infer.serving")
+    monkeypatch.setattr(server, "_LAST", 0.1)
+    with large(grace=0) as made:
+        client = unread(made, {**MANY, "stream": stream})
+        with client.dup() as other, other.makefile("rb") as file:
+            assert file.readline().startswith(b"HTTP/1.1 200")
+        made.stop()
+        until(lambda: made.drained is not None)
+        client.close()
+    assert made.drained is False
+    told = [record.told for record in caplog.records if record.getMessage() == "request"]  # type: ignore[attr-defined]
+    assert [line["status"] for line in told] == [499] and "gave up" in told[0]["problem"]
+
+
 def test_answers_that_nobody_takes_are_few() -> None:
     with large(most_unsent=1 << 20) as made:
         client = unread(made, MANY)
