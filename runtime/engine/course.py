@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelsnail_infer.errors import EngineError
+from pixelsnail_infer.errors import PixelsnailError
 from pixelsnail_infer.runtime.engine.decoding import Decoding, Undecoded
 from pixelsnail_infer.runtime.engine.delivery import Delivery
 from pixelsnail_infer.runtime.engine.job import Job
+from pixelsnail_infer.runtime.engine.line import Place
 from pixelsnail_infer.runtime.engine.loop import Loop
 from pixelsnail_infer.runtime.pipeline.generated import generated
 
@@ -46,29 +47,32 @@ class Course:
         self._jobs[-1].size = size
         return size
 
-    def enter(self) -> None:
-        """Enter all levels, the last one first: it alone refuses. Raises `QueueFull` or `EngineClosed`."""
+    def enter(self, place: Place) -> None:
+        """Enter all levels, the last one first: it alone is limited, and `place` is its. Raises `QueueFull` or
+        `EngineClosed`."""
         jobs = self._jobs
         jobs[0].ready.extend(range(jobs[0].request.n))
         self._undecoded = jobs[0].request.n
         try:
             for loop, job in reversed(list(zip(self._loops, jobs, strict=True))):
-                loop.enter(job, limited=job is jobs[-1])
+                loop.enter(job, place if job is jobs[-1] else None)
         except BaseException:
-            self.leave()
+            for loop, job in zip(self._loops, jobs, strict=True):
+                loop.withdraw(job)
+                job.detach()
             raise
+        if self._delivery.ended:  # a level gave it up before it had entered all
+            self.leave()
 
     def leave(self) -> None:
-        """The request has ended: leave all levels."""
-        jobs, self._jobs = self._jobs, []
-        for loop, job in zip(self._loops, jobs, strict=False):  # no jobs: it has left before
+        """The request has ended: leave all levels. May be called again."""
+        for loop, job in zip(self._loops, self._jobs, strict=True):
             loop.remove(job)
+            job.detach()
 
     def image_done(self, job: Job, image: int) -> None:
         """A level has finished an image: on to the next."""
         jobs = self._jobs
-        if not jobs:
-            return
         if job is not jobs[-1]:
             self._loops[job.stage + 1].feed(jobs[job.stage + 1], image)
         elif self._decoding is None or self._images is None:
@@ -85,6 +89,6 @@ class Course:
             self.leave()
             self._delivery.end(generated(self._delivery.pixels, self._names, self._images))
 
-    def _failed(self, error: EngineError) -> None:
+    def _failed(self, error: PixelsnailError) -> None:
         self._delivery.end(error=error)
         self.leave()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelsnail_infer.errors import EngineError
+from pixelsnail_infer.errors import EngineError, PixelsnailError
 from pixelsnail_infer.runtime.codecs.codec import CODEC_BATCH, Decoder
 from pixelsnail_infer.runtime.engine.delivery import Delivery
-from pixelsnail_infer.runtime.engine.log import log
+from pixelsnail_infer.runtime.engine.log import report
+from pixelsnail_infer.runtime.engine.worker import Worker
 
 __all__ = ["Decoding", "Undecoded"]
 
@@ -26,47 +27,42 @@ class Undecoded(NamedTuple):
     images: NDArray[np.float32]
     image: int
     done: Callable[[], object]
-    failed: Callable[[EngineError], object]
+    failed: Callable[[PixelsnailError], object]
 
 
-class Decoding:
-    """Takes images from any thread; its own decodes them, some at a time, in the order in which they came."""
+class Decoding(Worker):
+    """Takes images from any thread; its own decodes them, some at a time, in the order in which they came. Closed after
+    the loops that feed it; without `drain` these give the requests up."""
 
     def __init__(self, decoder: Decoder) -> None:
+        super().__init__("pixelsnail-decoder")
         self._decoder = decoder
-        self._lock = threading.Condition()
-        self._waiting: deque[Undecoded] = deque()
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="pixelsnail-decoder", daemon=True)
-        self._thread.start()
+        self._waiting: deque[Undecoded] = deque()  # every call on it is atomic
+        self._error: PixelsnailError | None = None
+        self._start()
 
     def add(self, image: Undecoded) -> None:
-        """Decode an image."""
-        with self._lock:
-            self._waiting.append(image)
-            self._lock.notify_all()
+        """Decode an image; it fails when the thread has ended by an error."""
+        self._waiting.append(image)
+        self._bell.ring()
+        if self._error is not None:  # looked at last: then either this or `_give_up_all` finds the image
+            self._fail_all(self._error)
 
-    def close(self, drain: bool, timeout: float | None = None) -> bool:
-        """End when nothing waits; without `drain` what waits is dropped, its requests having ended elsewhere. Whether
-        the thread has ended within `timeout` seconds."""
-        with self._lock:
-            self._closing = True
-            if not drain:
-                self._waiting.clear()
-            self._lock.notify_all()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
+    def _work(self) -> None:
         while some := self._next():
-            self._decode(some)
+            try:
+                self._decode(some)
+            except BaseException:
+                self._waiting.extendleft(reversed(some))  # to be failed
+                raise
 
     def _next(self) -> list[Undecoded]:
-        """Images to decode; waits for them. None at the end."""
-        with self._lock:
-            while not self._waiting and not self._closing:
-                self._lock.wait()
-            return [self._waiting.popleft() for _ in range(min(len(self._waiting), CODEC_BATCH))]
+        """Images to decode; waits for them. None are left at the end."""
+        while not self._waiting and not self._closing:
+            self._bell.wait()
+        if self._dropping:
+            return []
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), CODEC_BATCH))]
 
     def _decode(self, some: Sequence[Undecoded]) -> None:
         """Decode together; where that fails, each alone."""
@@ -78,13 +74,31 @@ class Decoding:
             codes = [np.stack([one.delivery.pixels[grid][one.image] for one in some]) for grid in grids]
             decoded = self._decoder.decode(*codes)
         except Exception as error:
-            log.warning("decoding %d images failed: %s", len(some), error)
             if len(some) == 1:
                 some[0].failed(EngineError(str(error)))
-            else:
+            report(logging.WARNING, "decoding %d images failed: %s", len(some), error)
+            if len(some) > 1:
                 for one in some:
                     self._decode([one])
         else:
             for one, image in zip(some, decoded, strict=True):
                 one.images[one.image] = image
                 one.done()
+
+    def _answer(self, reason: PixelsnailError) -> None:
+        """The loops have answered: every request is in the last one until all is decoded."""
+
+    def _give_up_all(self, reason: PixelsnailError) -> None:
+        self._error = reason
+        self._fail_all(reason)
+
+    def _fail_all(self, reason: PixelsnailError) -> None:
+        while True:
+            try:
+                one = self._waiting.popleft()
+            except IndexError:  # another thread may take some, too
+                return
+            one.failed(reason)
+
+    def _release(self) -> None:
+        self._waiting.clear()

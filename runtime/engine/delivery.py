@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import PixelsnailError
+from pixelsnail_infer.runtime.engine.home import Home
 from pixelsnail_infer.runtime.engine.timing import Timing
 
 __all__ = ["Delivery", "Row", "Seen", "Stretch"]
@@ -41,7 +42,10 @@ class Row(NamedTuple):
 
 class Delivery:
     """Rows lie in the arrays of the result, which are there from the start: a slow reader finds them there later, and
-    nothing is kept for it. Wakers are called once, then forgotten."""
+    nothing is kept for it. Wakers are called once, then forgotten; they take no lock and do not wait.
+
+    The lock may be taken again by the thread that holds it: a signal handler, or a finalizer of the program, may cancel
+    or close what it interrupts."""
 
     def __init__(self, pixels: Sequence[NDArray[Any]]) -> None:
         self.pixels = pixels
@@ -49,8 +53,9 @@ class Delivery:
         self.value: Any = None
         self.error: PixelsnailError | None = None
         self.timing = Timing()
+        self.home = Home()
         self._drawn: Seen = [np.zeros(len(array), np.int64) for array in pixels]
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._row_wakers: list[Waker] = []
         self._end_wakers: list[Waker] = []
 
@@ -89,13 +94,14 @@ class Delivery:
         """What was drawn beyond `seen`, which then counts it; None at the end. Where there is nothing yet, `wake` is
         called at the next row or the end."""
         with self._lock:
+            self._row_wakers.append(wake)  # before the look: what comes from now on wakes
             found = []
             for stage, drawn in enumerate(self._drawn):
                 for image in np.flatnonzero(drawn > seen[stage]).tolist():
                     found.append(Stretch(stage, image, int(seen[stage][image]), int(drawn[image])))
                 seen[stage][:] = drawn
-            if not found and not self.ended:
-                self._row_wakers.append(wake)
+            if found or self.ended:
+                self.forget(wake)
             return None if self.ended and not found else found
 
     def rows(self, stretches: Sequence[Stretch]) -> Iterator[Row]:
@@ -107,8 +113,9 @@ class Delivery:
     def at_end(self, wake: Waker) -> bool:
         """Whether the request has ended; otherwise `wake` is called when it does."""
         with self._lock:
-            if not self.ended:
-                self._end_wakers.append(wake)
+            self._end_wakers.append(wake)
+            if self.ended:
+                self.forget(wake)
             return self.ended
 
     def forget(self, wake: Waker) -> None:

@@ -104,19 +104,21 @@ class Engine(Life):
 
         Raises `RequestError` when an argument is wrong, `QueueFull` when too much waits, `EngineClosed` after `close`.
         """
-        self._check_process()
+        self._home.expect_here()
         level = self._level
-        self._limits.expect_room(count(n, "n") * level.image_bytes())
-        request = make_request(
-            level.manifest, n, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, known=known,
-            known_mask=known_mask, conditions=conditions,
-        )  # fmt: skip
-        delivery = Delivery([level.blank(request.n)])
-        expires = expiry(deadline, delivery.timing.submitted)
-        job = level.job(request, delivery, priority_of(priority), expires, partial(_image_done, level.loop), _nothing)
-        self._limits.expect_room(job.size)
-        job.ready.extend(range(request.n))
-        level.loop.enter(job)
+        least = count(n, "n") * level.image_bytes()
+        self._limits.expect_room(least)
+        with level.loop.place(least) as place:  # before anything of the request's size is made
+            request = make_request(
+                level.manifest, n, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, known=known,
+                known_mask=known_mask, conditions=conditions,
+            )  # fmt: skip
+            delivery = Delivery([level.blank(request.n)])
+            expires, rank = expiry(deadline, delivery.timing.submitted), priority_of(priority)
+            job = level.job(request, delivery, rank, expires, partial(_image_done, level.loop), _nothing)
+            self._limits.expect_room(job.size)
+            job.ready.extend(range(request.n))
+            level.loop.enter(job, place)
         return Ticket(delivery, partial(self._drop, job))
 
     def _drop(self, job: Job) -> None:
@@ -125,6 +127,7 @@ class Engine(Life):
 
     def stats(self) -> Stats:
         """What the engine has at hand and did so far; cheap."""
+        self._home.expect_here()
         return self._level.loop.stats()
 
 

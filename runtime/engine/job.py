@@ -51,6 +51,10 @@ class Job:
         """How many images wait for a slot."""
         return len(self.ready)
 
+    def detach(self) -> None:
+        """The request has ended: call nobody, and hold nobody."""
+        self.on_image = self.on_failure = _nothing
+
 
 @dataclass(slots=True, eq=False)
 class Image:
@@ -109,6 +113,10 @@ def digest_of(conditions: Mapping[str, NDArray[Any]], image: int) -> bytes:
     for array in conditions.values():
         digest.update(array[image].tobytes())
     return digest.digest()
+
+
+def _nothing(*_: object) -> None:
+    pass
 
 
 def _copy(array: NDArray[Any]) -> NDArray[Any]:

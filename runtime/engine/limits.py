@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import operator
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.messages import shown
@@ -49,16 +51,21 @@ def expiry(deadline: object, submitted: float) -> float | None:
     """When a request expires, by the clock of `submitted`."""
     if deadline is None:
         return None
-    if isinstance(deadline, bool) or not isinstance(deadline, (int, float)) or not 0 < deadline < math.inf:
-        raise RequestError(f"deadline is {shown(deadline)}, expected a number of seconds above 0, or None.")
-    return submitted + deadline
+    most = threading.TIMEOUT_MAX
+    if isinstance(deadline, bool) or not isinstance(deadline, Real) or not 0 < deadline <= most:
+        raise RequestError(f"deadline is {shown(deadline)}, expected a number of seconds above 0 and at most {most:.0f}, "
+                           "or None.")  # fmt: skip
+    return submitted + float(deadline)
 
 
 def priority_of(priority: object) -> int:
     """A checked priority."""
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise RequestError(f"priority is {shown(priority)}, expected an integer; higher ones go first.")
-    return priority
+    try:
+        if isinstance(priority, bool):
+            raise TypeError
+        return operator.index(priority)  # type: ignore[arg-type]
+    except TypeError:
+        raise RequestError(f"priority is {shown(priority)}, expected an integer; higher ones go first.") from None
 
 
 def _batch_sizes(slots: int, ladder: Sequence[int] | None) -> tuple[int, ...]:
@@ -66,6 +73,8 @@ def _batch_sizes(slots: int, ladder: Sequence[int] | None) -> tuple[int, ...]:
     if ladder is None:
         powers = [1 << power for power in range((slots - 1).bit_length())]
         ladder = [size for power in powers for size in (power, power + power // 2) if size < slots]
+    if not isinstance(ladder, Iterable):
+        raise RequestError(f"ladder is {shown(ladder)}, expected batch sizes, as [1, 4, {slots}].")
     sizes = {count(size, "ladder") for size in ladder}
     if any(size > slots for size in sizes):
         raise RequestError(f"ladder holds {max(sizes)}, but there are {slots} slots; give sizes from 1 to {slots}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 from pixelsnail_infer.errors import DeadlineExpired, EngineClosed, QueueFull, RequestCancelled
@@ -12,7 +13,15 @@ from pixelsnail_infer.runtime.engine.job import Image, Job
 from pixelsnail_infer.runtime.engine.schedule import choose
 from pixelsnail_infer.runtime.engine.stats import Stats
 
-__all__ = ["Line"]
+__all__ = ["Line", "Place"]
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """What is held for a request that is still being checked: a place among those that wait, and `size` bytes."""
+
+    size: int
+    held: bool = True
 
 
 class Line:
@@ -28,14 +37,29 @@ class Line:
         self._bytes = 0
         self._earliest = math.inf  # no deadline is before it
 
-    def enter(self, job: Job, rows: int, live: int, limited: bool = True) -> None:
-        """Accept a job of images of `rows` rows, with `live` images in slots, or if it is `limited` raise `QueueFull`.
-        """
-        held, most = self._bytes + job.size, self.stats.memory
-        if limited and self._waiting - (self.stats.slots - live) >= self._queue:
+    def place(self, size: int, rows: int, live: int) -> Place:
+        """Hold a place and `size` bytes for a request of images of `rows` rows, with `live` images in slots, or raise
+        `QueueFull`."""
+        if self._waiting - (self.stats.slots - live) >= self._queue:
             self._refuse(f"{self._queue} requests wait, which is the limit", "queue", rows)
-        if limited and held > most:
-            self._refuse(f"Unfinished requests would hold {held} bytes, and the limit is {most}", "memory", rows)
+        self._expect_memory(self._bytes + size, rows)
+        self._waiting += 1
+        self._bytes += size
+        return Place(size)
+
+    def give_back(self, place: Place) -> None:
+        """A place is not used; one that a job took stays its own."""
+        if place.held:
+            place.held = False
+            self._waiting -= 1
+            self._bytes -= place.size
+
+    def enter(self, job: Job, rows: int, place: Place | None = None) -> None:
+        """Accept a job, which takes its `place`; raises `QueueFull` if it needs more bytes than are free. Without a
+        place nothing is limited."""
+        if place is not None:
+            self._expect_memory(self._bytes - place.size + job.size, rows)
+            self.give_back(place)
         self.jobs.add(job)
         self._bytes += job.size
         self._waiting += 1
@@ -68,17 +92,22 @@ class Line:
                 self.stats.wait_seconds += now - job.delivery.timing.submitted
         return images
 
-    def remove(self, job: Job) -> None:
-        """A job is finished, has failed or was given up; its outcome is counted."""
+    def withdraw(self, job: Job) -> bool:
+        """A job leaves, and counts as nothing: whether it was here."""
         if job not in self.jobs:
-            return
+            return False
         self.jobs.remove(job)
         self._bytes -= job.size
         self._waiting -= job.unplaced > 0
         if job in self._line:
             self._line.remove(job)
-        error = job.delivery.error
-        stats = self.stats
+        return True
+
+    def remove(self, job: Job) -> None:
+        """A job is finished, has failed or was given up; its outcome is counted."""
+        if not self.withdraw(job):
+            return
+        error, stats = job.delivery.error, self.stats
         stats.cancelled += isinstance(error, (RequestCancelled, EngineClosed))
         stats.expired += isinstance(error, DeadlineExpired)
         stats.failed += error is not None and not isinstance(error, (RequestCancelled, EngineClosed, DeadlineExpired))
@@ -88,13 +117,12 @@ class Line:
         """The jobs whose deadline is over."""
         if (now := time.monotonic()) < self._earliest:
             return []
-        over = [job for job in self.jobs if job.expires is not None and job.expires <= now]
-        self._earliest = min((job.expires for job in self.jobs if job.expires is not None and job.expires > now),
-                             default=math.inf)  # fmt: skip
-        return over
+        self._earliest = self._next_deadline(now)
+        return [job for job in self.jobs if job.expires is not None and job.expires <= now]
 
     def until_deadline(self) -> float | None:
-        """Seconds until the earliest deadline; None where there is none."""
+        """Seconds until the earliest deadline of the jobs that are here; None where there is none."""
+        self._earliest = self._next_deadline(-math.inf)
         return None if math.isinf(self._earliest) else max(self._earliest - time.monotonic(), 0.0)
 
     def snapshot(self, live: Sequence[Image]) -> Stats:
@@ -103,6 +131,14 @@ class Line:
         stats.live, stats.waiting, stats.held_bytes = len(live), self._waiting, self._bytes
         stats.waiting_images = sum(job.unplaced for job in self.jobs)
         return stats
+
+    def _next_deadline(self, after: float) -> float:
+        deadlines = (job.expires for job in self.jobs if job.expires is not None and job.expires > after)
+        return min(deadlines, default=math.inf)
+
+    def _expect_memory(self, held: int, rows: int) -> None:
+        if held > (most := self.stats.memory):
+            self._refuse(f"Unfinished requests would hold {held} bytes, and the limit is {most}", "memory", rows)
 
     def _refuse(self, what: str, limit: str, rows: int) -> NoReturn:
         self.stats.refused += 1

@@ -10,10 +10,12 @@ again the same, and are not delivered twice. A failure as an image joins counts 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
@@ -21,10 +23,11 @@ from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import DeadlineExpired, EngineClosed, EngineError, PixelsnailError
 from pixelsnail_infer.runtime.engine.job import Image, Job, digest_of
-from pixelsnail_infer.runtime.engine.line import Line
-from pixelsnail_infer.runtime.engine.log import log
+from pixelsnail_infer.runtime.engine.line import Line, Place
+from pixelsnail_infer.runtime.engine.log import report
 from pixelsnail_infer.runtime.engine.slots import Slots
 from pixelsnail_infer.runtime.engine.stats import Stats
+from pixelsnail_infer.runtime.engine.worker import Worker, closed
 
 __all__ = ["Loop"]
 
@@ -34,77 +37,96 @@ TOGETHER = 2
 _SMOOTH = 0.1  # share of the last row in the mean time of a row
 
 
-class Loop:
-    """Starts a thread, which draws and to which the slots belong. Public methods may be called by any thread."""
+class Loop(Worker):
+    """Its thread draws, and the slots belong to it. Public methods may be called by any thread."""
 
     def __init__(self, slots: Slots, line: Line, height: int) -> None:
+        super().__init__("pixelsnail-engine")
         self._slots, self._line, self._height = slots, line, height
-        self._lock = threading.Condition()
+        self._lock = threading.RLock()
         self._again: deque[Image] = deque()  # failed, to be drawn beside others
         self._alone: deque[Image] = deque()
-        self._closing = self._over = False
-        self._thread = threading.Thread(target=self._run, name="pixelsnail-engine", daemon=True)
-        self._thread.start()
+        self._start()
 
-    def enter(self, job: Job, limited: bool = True) -> None:
-        """Accept a job. Raises `EngineClosed`, and if it is `limited`, `QueueFull`."""
+    def expect_open(self) -> None:
+        """Raises `EngineClosed`, and counts a refused request."""
         with self._lock:
-            if self._closing or self._over:
+            try:
+                super().expect_open()
+            except EngineClosed:
                 self._line.stats.refused += 1
-                raise EngineClosed("This engine is closed; make another one.")
-            self._line.enter(job, self._height, len(self._slots.live), limited)
-            self._lock.notify_all()
+                raise
+
+    @contextmanager
+    def place(self, size: int) -> Iterator[Place]:
+        """A place for a request of at least `size` bytes while it is checked, given back at the end of the block unless
+        a job took it. Raises `EngineClosed` or `QueueFull`."""
+        with self._lock:
+            self.expect_open()
+            place = self._line.place(size, self._height, len(self._slots.live))
+        try:
+            yield place
+        finally:
+            with self._lock:
+                self._line.give_back(place)
+
+    def enter(self, job: Job, place: Place | None = None) -> None:
+        """Accept a job. Raises `EngineClosed`, and with a `place`, without which nothing is limited, `QueueFull`."""
+        with self._lock:
+            self.expect_open()
+            self._line.enter(job, self._height, place)
+        self._bell.ring()
 
     def feed(self, job: Job, image: int) -> None:
         """An image of an accepted job may join."""
         job.digests[image] = digest_of(job.request.conditions, image)
         with self._lock:
             self._line.feed(job, image)
-            self._lock.notify_all()
+        self._bell.ring()
 
     def remove(self, job: Job) -> None:
         """A job has ended elsewhere; its images leave at the next row."""
         with self._lock:
             self._line.remove(job)
-            self._lock.notify_all()
+        self._bell.ring()
+
+    def withdraw(self, job: Job) -> None:
+        """A job was refused elsewhere: as if it had never entered."""
+        with self._lock:
+            self._line.withdraw(job)
+        self._bell.ring()
 
     def stats(self) -> Stats:
         """A snapshot."""
         with self._lock:
             return copy(self._line.snapshot(self._slots.live))
 
-    def close(self, drain: bool, timeout: float | None = None) -> bool:
-        """Take no more jobs; end when all are finished, or with `drain` False at the next row. Whether the thread has
-        ended within `timeout` seconds."""
-        with self._lock:
-            self._closing = True
-            given_up = [] if drain else list(self._line.jobs)
-            self._lock.notify_all()
-        self._give_up(given_up, EngineClosed("The engine was closed before the request was finished."))
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+    def _work(self) -> None:
+        while (joining := self._boundary()) is not None:
+            for image in joining:
+                self._join(image)
+            if self._slots.live:
+                self._draw()
 
-    def _run(self) -> None:
-        try:
-            while (joining := self._boundary()) is not None:
-                for image in joining:
-                    self._join(image)
-                if self._slots.live:
-                    self._draw()
-        except BaseException as error:  # nothing may be left without an answer
-            log.exception("the engine's loop ended by an error")
-            reason = EngineError(f"The engine ended by an error ({type(error).__name__}: {error}); make another one.")
-            with self._lock:
-                self._over, jobs = True, list(self._line.jobs)
-            self._give_up(jobs, reason)
-        finally:
+    def _answer(self, reason: PixelsnailError) -> None:
+        for job in list(self._line.jobs):
+            job.delivery.end(error=reason)
+
+    def _give_up_all(self, reason: PixelsnailError) -> None:
+        with self._lock:
+            jobs = list(self._line.jobs)
+        self._give_up(jobs, reason)
+
+    def _release(self) -> None:
+        with self._lock:
             self._slots.release()
-            self._over = True
 
     def _boundary(self) -> list[Image] | None:
         """What happens between two rows: the images that join, or None at the end. Waits while there is nothing."""
         while True:
+            self._bell.clear()
+            if self._dropping:
+                self._give_up_all(closed())
             with self._lock:
                 expired = self._line.expired()
             self._give_up(expired, DeadlineExpired("The request was not finished within its deadline."))
@@ -117,7 +139,8 @@ class Loop:
                     return joining
                 if self._closing and not self._line.jobs:
                     return None
-                self._lock.wait(self._line.until_deadline())
+                until = self._line.until_deadline()
+            self._bell.wait(until)
 
     def _next(self) -> list[Image]:
         """The images that join: failed ones before others; one that is to be drawn alone when the slots are empty."""
@@ -186,7 +209,6 @@ class Loop:
 
     def _failed(self, images: Sequence[Image], error: Exception) -> None:
         """Drawing these images failed: see the top of this file."""
-        log.warning("drawing %d images failed: %s", len(images), error, exc_info=not isinstance(error, EngineError))
         with self._lock:
             self._line.stats.failures += 1
         reason = EngineError(str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {error}")
@@ -196,6 +218,8 @@ class Loop:
                 self._give_up([image.job], reason)
             else:
                 (self._alone if image.failures == TOGETHER else self._again).append(image)
+        trace = None if isinstance(error, EngineError) else error
+        report(logging.WARNING, "drawing %d images failed: %s", len(images), error, error=trace)
 
     def _give_up(self, jobs: Sequence[Job], reason: PixelsnailError) -> None:
         for job in jobs:

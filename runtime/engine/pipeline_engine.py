@@ -61,13 +61,13 @@ class PipelineEngine(Life):
         try:
             for prior, feeds in zip(pipeline.priors, links, strict=True):
                 self._levels.append(Level(prior, self._limits, feeds))
+            self._decoding = None if pipeline.decoder is None else Decoding(pipeline.decoder)
         except BaseException:
             for level in self._levels:
                 level.loop.close(drain=False)
             raise
-        self._decoding = None if pipeline.decoder is None else Decoding(pipeline.decoder)
-        others = [] if self._decoding is None else [self._decoding]
-        super().__init__([level.loop for level in self._levels], others)
+        self._loops = [level.loop for level in self._levels]
+        super().__init__([*self._loops, *([] if self._decoding is None else [self._decoding])])
 
     @property
     def wiring(self) -> Wiring:
@@ -98,23 +98,25 @@ class PipelineEngine(Life):
         `Pipeline.generate` returns for the same arguments; a `Row`'s `stage` says which prior drew it. `priority` and
         `deadline`, and what is raised, are as for `Engine.submit`.
         """
-        self._check_process()
         n = count(n, "n")
         decoder = self._pipeline.decoder
         decoded = 0 if decoder is None else n * decoder.result_bytes
-        self._limits.expect_room(n * sum(level.image_bytes() for level in self._levels) + decoded)
-        requests = self._pipeline.requests(
-            n, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, image=image, keep=keep,
-            conditions=conditions,
-        )  # fmt: skip
-        delivery = Delivery([level.blank(n) for level in self._levels])
-        images = None if decoder is None else decoder.blank(n)
-        course = Course(delivery, self._loops, self._decoding, images, self._pipeline.wiring.names)
-        expires, rank = expiry(deadline, delivery.timing.submitted), priority_of(priority)
-        for stage, (level, request) in enumerate(zip(self._levels, requests, strict=True)):
-            course.add(level.job(request, delivery, rank, expires, course.image_done, course.leave, stage))
-        self._limits.expect_room(course.hold(decoded))
-        course.enter()
+        least = n * sum(level.image_bytes() for level in self._levels) + decoded
+        self._limits.expect_room(least)
+        self._expect_open()
+        with self._loops[-1].place(least) as place:  # before anything of the request's size is made
+            requests = self._pipeline.requests(
+                n, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, image=image, keep=keep,
+                conditions=conditions,
+            )  # fmt: skip
+            delivery = Delivery([level.blank(n) for level in self._levels])
+            images = None if decoder is None else decoder.blank(n)
+            course = Course(delivery, self._loops, self._decoding, images, self._pipeline.wiring.names)
+            expires, rank = expiry(deadline, delivery.timing.submitted), priority_of(priority)
+            for stage, (level, request) in enumerate(zip(self._levels, requests, strict=True)):
+                course.add(level.job(request, delivery, rank, expires, course.image_done, course.leave, stage))
+            self._limits.expect_room(course.hold(decoded))
+            course.enter(place)
         return Ticket(delivery, partial(self._drop, course))
 
     def _drop(self, course: Course) -> None:
@@ -123,4 +125,5 @@ class PipelineEngine(Life):
 
     def stats(self) -> tuple[Stats, ...]:
         """What each prior's level has at hand and did so far; the last one's limits are those of the pipeline."""
-        return tuple(level.loop.stats() for level in self._levels)
+        self._home.expect_here()
+        return tuple(loop.stats() for loop in self._loops)

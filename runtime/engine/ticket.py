@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
 from pixelsnail_infer.errors import RequestCancelled
+from pixelsnail_infer.runtime.engine.bell import Bell
 from pixelsnail_infer.runtime.engine.delivery import Delivery, Row
 from pixelsnail_infer.runtime.engine.timing import Timing
 
@@ -28,14 +28,16 @@ class Ticket(Generic[T]):
         self._delivery, self._dropped = delivery, dropped
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the images. The arrays belong to the caller.
+        """Wait for the images. The arrays belong to the caller; every call returns the same
+        ones.
 
         Raises `TimeoutError` when they are not there after `timeout` seconds (the request goes on), and the error of a
         request that failed: `RequestCancelled`, `DeadlineExpired`, `EngineClosed` or `EngineError`.
         """
-        finished = threading.Event()
-        if not self._delivery.at_end(finished.set) and not finished.wait(timeout):
-            self._delivery.forget(finished.set)
+        self._delivery.home.expect_here()
+        finished = Bell()
+        if not self._delivery.at_end(finished.ring) and not finished.wait(timeout):
+            self._delivery.forget(finished.ring)
             if not self.done:
                 raise TimeoutError(f"The request is not finished after {timeout:g} s; wait again, or cancel it.")
         value: T = self._delivery.outcome()
@@ -47,8 +49,9 @@ class Ticket(Generic[T]):
         costs no memory."""
         seen = self._delivery.start()
         while True:
-            more = threading.Event()
-            found = self._delivery.fresh(seen, more.set)
+            self._delivery.home.expect_here()
+            more = Bell()
+            found = self._delivery.fresh(seen, more.ring)
             if found is None:
                 break
             yield from self._delivery.rows(found)
@@ -58,6 +61,7 @@ class Ticket(Generic[T]):
 
     def cancel(self) -> bool:
         """Give the request up: its slots are free at the next row. False when it was finished already."""
+        self._delivery.home.expect_here()
         cancelled = self._delivery.end(error=RequestCancelled("The request was cancelled."))
         if cancelled:
             self._dropped()
@@ -81,6 +85,7 @@ class Ticket(Generic[T]):
         """As `rows`, in asyncio."""
         seen = self._delivery.start()
         while True:
+            self._delivery.home.expect_here()
             alarm = _Alarm()
             found = self._delivery.fresh(seen, alarm.ring)
             if found is None:
@@ -95,6 +100,7 @@ class Ticket(Generic[T]):
         self._delivery.outcome()
 
     async def _ended(self) -> T:
+        self._delivery.home.expect_here()
         alarm = _Alarm()
         if not self._delivery.at_end(alarm.ring):
             try:
@@ -110,7 +116,8 @@ class Ticket(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.cancel()
+        if self._delivery.home.here:  # a child that was forked inside of the block leaves it as it likes
+            self.cancel()
 
 
 class _Alarm:

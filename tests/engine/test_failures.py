@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from pixelsnail_infer.errors import EngineClosed, EngineError
-from pixelsnail_infer.runtime import Engine, Sampler
+from pixelsnail_infer.runtime import Engine, Pipeline, PipelineEngine, Sampler
 
 from ..runtime.synthetic import H, L
 from .faulty import faulty_sampler
@@ -129,10 +130,46 @@ def test_an_error_of_the_loop_itself_answers_everybody(
         for ticket in tickets:
             with pytest.raises(EngineError, match="ZeroDivisionError"):
                 ticket.result(30)
+        assert engine.close()
     assert "ended by an error" in caplog.text
-    with pytest.raises(EngineClosed):
+    with pytest.raises(EngineClosed, match="ended by an error .ZeroDivisionError"):  # not only that it is closed
         engine.submit(label=0)
-    assert engine.close() and not [t for t in threading.enumerate() if t.name == "pixelsnail-engine"]
+    assert not [t for t in threading.enumerate() if t.name == "pixelsnail-engine"]
+
+
+class Raising(logging.Filter):
+    """A filter of the embedding program that fails."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise KeyError("request_id")
+
+
+@pytest.fixture
+def raising() -> Iterator[None]:
+    """While it is there, every log call of engines would raise."""
+    log, broken = logging.getLogger("pixelsnail_infer.engine"), Raising()
+    log.addFilter(broken)
+    yield
+    log.removeFilter(broken)
+
+
+def test_a_log_that_raises_leaves_no_request_without_an_answer(
+    sampler: Sampler, toy: Path, pipeline: Pipeline, raising: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, orders = faulty_sampler(toy)
+    orders.fail("row", 0)
+    with Engine(broken, slots=2) as engine:
+        for k, ticket in enumerate([engine.submit(seed=k, label=0) for k in range(3)]):
+            assert np.array_equal(ticket.result(30), sampler.sample(1, seed=k, label=0))
+        monkeypatch.setattr(engine._level.loop, "_finish", lambda *_: 1 / 0)
+        with pytest.raises(EngineError, match="ZeroDivisionError"):
+            engine.submit(label=0).result(30)
+    with PipelineEngine(pipeline, slots=2) as both:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(pipeline.decoder), "decode", lambda *_: 1 / 0)
+            with pytest.raises(EngineError, match="division"):
+                both.submit(label=0).result(30)
+        assert both.submit(label=0).result(30).images is not None
 
 
 def test_failures_are_logged_and_nothing_is_printed(

@@ -133,11 +133,39 @@ def test_deadlines(held: tuple[Engine, Orders], sampler: Sampler) -> None:
     assert [size for part, size in orders.runs if part == "row"] == [2] + [1] * H
 
 
+def test_the_longest_deadline_and_numpy_scalars(sampler: Sampler) -> None:
+    """A loop that waits until a far deadline goes on; one that nobody has any more is forgotten."""
+    with Engine(sampler) as engine:
+        far = engine.submit(label=0, deadline=threading.TIMEOUT_MAX, priority=np.int64(1))
+        assert far.result(30) is not None
+        time.sleep(0.05)  # the loop waits
+        assert engine._level.loop._line.until_deadline() is None
+        assert engine.submit(label=0, deadline=np.float32(30)).result(30) is not None
+        assert engine.submit(label=0, deadline=np.int64(30)).result(30) is not None
+
+
+def test_a_wait_until_a_far_deadline(held: tuple[Engine, Orders]) -> None:
+    """A job that waits for images of another level keeps its loop waiting until its deadline."""
+    engine, orders = held
+    with engine.submit(label=0) as ticket:
+        assert orders.entered.acquire(timeout=30)
+        (job,) = engine._level.loop._line.jobs
+        job.expires = time.monotonic() + 2 * threading.TIMEOUT_MAX
+        job.left += 1  # so that it stays
+        orders.gate.set()
+        list(zip(range(H), ticket.rows(), strict=False))
+        time.sleep(0.05)
+        assert engine.submit(label=0).result(30) is not None
+
+
 @pytest.mark.parametrize("arguments, message", [
     ({"n": 0}, "n is 0"), ({"label": 7}, "label holds 7"), ({}, "label"), ({"label": 0, "seed": -1}, "seed"),
     ({"label": 0, "temperature": float("nan")}, "temperature"), ({"label": 0, "top_p": 0.0}, "top_p"),
     ({"label": 0, "priority": 1.5}, "priority is 1.5"), ({"label": 0, "deadline": 0}, "deadline is 0"),
-    ({"label": 0, "deadline": float("nan")}, "deadline is nan"), ({"label": 0, "max_batch": 2}, "max_batch"),
+    ({"label": 0, "deadline": float("nan")}, "deadline is nan"), ({"label": 0, "deadline": 1e10}, "deadline is 1000"),
+    ({"label": 0, "deadline": 10**400}, "deadline is 1000"), ({"label": 0, "deadline": np.float32(-1)}, "deadline is"),
+    ({"label": 0, "priority": "1"}, "priority is '1'"), ({"label": 0, "priority": True}, "priority is True"),
+    ({"label": 0, "max_batch": 2}, "max_batch"),
     ({"label": 0, "known": np.full((H, W), L), "known_mask": np.ones((H, W), bool)}, "known"),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused_at_once(sampler: Sampler, arguments: dict[str, Any], message: str) -> None:
@@ -149,6 +177,7 @@ def test_wrong_arguments_are_refused_at_once(sampler: Sampler, arguments: dict[s
 
 @pytest.mark.parametrize("settings, message", [
     ({"slots": 0}, "slots is 0"), ({"ladder": [0]}, "ladder is 0"), ({"slots": 4, "ladder": [8]}, "ladder holds 8"),
+    ({"ladder": 3}, r"ladder is 3, expected batch sizes, as \[1, 4, 16\]"),
     ({"queue": 0}, "queue is 0"), ({"memory": 0}, "memory is 0"), ({"slots": 10**9}, "An engine of 1000000000 slots"),
 ])  # fmt: skip
 def test_wrong_settings(sampler: Sampler, settings: dict[str, Any], message: str) -> None:
