@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.messages import shown
@@ -47,14 +48,14 @@ def make_limits(
     return Limits(sizes, count(queue, "queue"), memory, bool(filters), bool(completion))
 
 
-def expiry(deadline: object, submitted: float) -> float | None:
+def expiry(deadline: Any, submitted: float) -> float | None:
     """When a request expires, by the clock of `submitted`."""
     if deadline is None:
         return None
-    most = threading.TIMEOUT_MAX
-    if isinstance(deadline, bool) or not isinstance(deadline, Real) or not 0 < deadline <= most:
-        raise RequestError(f"deadline is {shown(deadline)}, expected a number of seconds above 0 and at most {most:.0f}, "
-                           "or None.")  # fmt: skip
+    most, real = threading.TIMEOUT_MAX, isinstance(deadline, Real) and not isinstance(deadline, bool)
+    if not real or not 0 < deadline <= most:
+        raise RequestError(f"deadline is {shown(deadline)}, expected a number of seconds above 0 and at most "
+                           f"{most:.0f}, or None.")  # fmt: skip
     return submitted + float(deadline)
 
 

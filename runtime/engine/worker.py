@@ -82,6 +82,7 @@ class Worker(ABC):
     def _give_up_all(self, reason: PixelsnailError) -> None:
         """Fail all requests, and let go of them; those that come later fail, too."""
 
+    @abstractmethod
     def _release(self) -> None:
         """Free what only the thread needs."""
 

@@ -40,7 +40,7 @@ class Service:
 
 @pytest.fixture
 def forgotten(toy: Path) -> Iterator[tuple[Callable[[], Service], Orders]]:
-    """Makes a service with an engine that stands still at its first row; collections come only when they are asked for."""
+    """Makes a service with an engine of one slot; collections come only when they are asked for."""
     opened, orders = faulty_sampler(toy)
     gc.collect()
     gc.disable()

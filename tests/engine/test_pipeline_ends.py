@@ -143,6 +143,6 @@ def test_nothing_of_a_finished_request_stays(pipeline: Pipeline) -> None:
             engine.submit(3, label=0).cancel()
             engine.submit(3, label=0).result(30)  # the threads have gone on
             assert engine.close()
-            assert not [one for one in gc.get_objects() if isinstance(one, Course)]
+            assert not [one for one in gc.get_objects() if type(one) is Course]
         finally:
             gc.enable()
