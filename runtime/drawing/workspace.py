@@ -72,8 +72,12 @@ class Workspace:
         return self.wave
 
     def growth(self, size: int) -> int:
-        """Bytes that a batch of `size` slots takes beyond those of the batch that is there."""
-        return self._bytes(size) - (self._bytes(self.batch.size) if self.batch is not None else 0)
+        """Bytes that a batch of `size` slots takes beyond those of the batch, or the waves, that are there."""
+        held = 0 if self.batch is None else self._bytes(self.batch.size)
+        if self.wave is not None:
+            assert self._manifest.wave is not None
+            held += wave_bytes(self._manifest, self._manifest.wave, self.wave.size)
+        return self._bytes(size) - held
 
     def pass_of(self, size: int) -> ScorePass:
         """The score pass of `size` images: the one that is there, or a new one in its place."""

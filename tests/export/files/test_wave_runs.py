@@ -277,3 +277,14 @@ def test_trained_examples(name: str, tmp_path: Path) -> None:
     export_checkpoint(EXAMPLES / name, tmp_path / "out.onnx", schedule="wavefront")
     checks = {check.name for check in verify_export(tmp_path / "out.onnx", EXAMPLES / name)}
     assert {"replay, batch 1, in waves", "replay, batch 3, in waves", "drawn in waves"} <= checks
+
+
+def test_a_batch_takes_the_place_of_waves(folder: Path) -> None:
+    """What waves hold is free for it."""
+    with load(folder / "codes.onnx", threads=1, schedule="wavefront") as sampler:
+        whole, given = sampler.batch_growth(2), conditions(sampler, 2)
+        drawn = sampler.sample(2, seed=1, **given)
+        assert sampler.manifest.wave is not None
+        assert sampler.batch_growth(2) == whole - wave_batch.wave_bytes(sampler.manifest, sampler.manifest.wave, 2)
+        sampler.replay(drawn, **given)
+        assert sampler.batch_growth(2) == 0
