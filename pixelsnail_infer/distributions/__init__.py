@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pixelsnail_infer.distributions.categorical import (
@@ -19,8 +20,8 @@ from pixelsnail_infer.distributions.mixture import LogisticMixture
 from pixelsnail_infer.manifest import DistributionSpec, Manifest, PixelSpec
 
 __all__ = [
-    "Categorical", "Distribution", "LogisticMixture", "bits_per_dim", "distribution_of", "draw", "from_uint8", "kept",
-    "log_probability", "log_softmax", "specs_of", "to_uint8",
+    "Categorical", "Distribution", "LogisticMixture", "bits_per_dim", "blank_images", "distribution_of", "draw",
+    "from_uint8", "image_bytes", "kept", "log_probability", "log_softmax", "specs_of", "to_uint8",
 ]  # fmt: skip
 
 
@@ -85,6 +86,18 @@ def distribution_of(manifest: Manifest) -> Distribution:
     if pixel.kind == "codes":
         return Categorical(pixel.levels or 1)
     return LogisticMixture(spec.n_mix or 1, pixel.channels or 1, bool(spec.round))
+
+
+def blank_images(manifest: Manifest, n: int) -> NDArray[Any]:
+    """Results [n, H, W] or [n, H, W, C] before anything is drawn: `Distribution.blank` everywhere."""
+    law = distribution_of(manifest)
+    return np.full((n, *manifest.shape, *law.pixel_shape), law.blank, law.dtype)
+
+
+def image_bytes(manifest: Manifest) -> int:
+    """Bytes of one image of a result."""
+    law = distribution_of(manifest)
+    return int(np.prod((*manifest.shape, *law.pixel_shape), dtype=int)) * np.dtype(law.dtype).itemsize
 
 
 def specs_of(distribution: Distribution) -> tuple[PixelSpec, DistributionSpec]:

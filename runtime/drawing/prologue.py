@@ -9,7 +9,7 @@ than the batch has slots: so sharing holds at most twice as much as the slots' o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any
@@ -119,11 +119,16 @@ def condition_sets(arrays: Mapping[str, NDArray[Any]], n: int) -> NDArray[np.int
     known: dict[bytes, int] = {}
     numbers = np.empty(n, np.int64)
     for image in range(n):
-        digest = hashlib.sha256()
-        for array in varying:
-            digest.update(array[image].tobytes())
-        numbers[image] = known.setdefault(digest.digest(), len(known))
+        numbers[image] = known.setdefault(digest_of(varying, image), len(known))
     return numbers
+
+
+def digest_of(arrays: Iterable[NDArray[Any]], image: int) -> bytes:
+    """The SHA-256 of one image's bytes in all arrays [n, …]."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array[image].tobytes())
+    return digest.digest()
 
 
 def _owned(results: Results) -> Results:

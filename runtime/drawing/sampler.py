@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pixelsnail_infer.distributions import distribution_of
+from pixelsnail_infer.distributions import blank_images, distribution_of
 from pixelsnail_infer.errors import ManifestError, RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.messages import shown
@@ -112,8 +112,8 @@ class Sampler:
             known_mask=known_mask, conditions=conditions,
         )  # fmt: skip
         limit = DEFAULT_MAX_BATCH if max_batch is None else count(max_batch, "max_batch")
-        held, (height, width) = self._distribution, self._manifest.shape
-        pixels = np.full((request.n, height, width, *held.pixel_shape), held.blank, held.dtype)
+        height, width = self._manifest.shape
+        pixels = blank_images(self._manifest, request.n)
         total = request.n * height * width
         done = 0
         resolved = CallConditions(request.conditions, request.n)

@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
+from pixelsnail_infer.distributions import blank_images, image_bytes
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.runtime.drawing.sampler import Sampler
@@ -106,14 +107,14 @@ class Engine(Life):
         """
         self._home.expect_here()
         level = self._level
-        least = count(n, "n") * level.image_bytes()
+        least = count(n, "n") * image_bytes(level.manifest)
         self._limits.expect_room(least)
         with level.loop.place(least) as place:  # before anything of the request's size is made
             request = make_request(
                 level.manifest, n, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, known=known,
                 known_mask=known_mask, conditions=conditions,
             )  # fmt: skip
-            delivery = Delivery([level.blank(request.n)])
+            delivery = Delivery([blank_images(level.manifest, request.n)])
             expires, rank = expiry(deadline, delivery.timing.submitted), priority_of(priority)
             job = level.job(request, delivery, rank, expires, partial(_image_done, level.loop), _nothing)
             self._limits.expect_room(job.size)

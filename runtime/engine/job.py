@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pixelsnail_infer.runtime.drawing.prologue import digest_of
 from pixelsnail_infer.runtime.engine.delivery import Delivery
 from pixelsnail_infer.runtime.requests.request import DEFAULT_MAX_BATCH, Request, split
 
-__all__ = ["Image", "Job", "digest_of", "digests", "leading_rows", "owned", "owned_bytes"]
+__all__ = ["Image", "Job", "digests", "leading_rows", "owned", "owned_bytes"]
 
 
 @dataclass(slots=True, eq=False)
@@ -77,10 +77,12 @@ class Image:
 
 def owned(request: Request) -> Request:
     """The request with arrays that no caller can change any more, and none for pixels that are not given."""
-    shape, given, use = request.use_given.shape, request.given, request.use_given.copy()
-    if not use.any():
+    given, use = request.given, request.use_given
+    if use.any():
+        use = use.copy()
+    else:
         given = np.broadcast_to(np.zeros_like(given[:1]), given.shape)
-        use = np.broadcast_to(np.zeros((1, *shape[1:]), bool), shape)
+        use = np.broadcast_to(np.zeros_like(use[:1]), use.shape)
     conditions = {name: _copy(array) for name, array in request.conditions.items()}
     return replace(request, given=given, use_given=use, conditions=conditions)
 
@@ -102,17 +104,10 @@ def leading_rows(request: Request) -> list[int]:
 
 def digests(conditions: Mapping[str, NDArray[Any]], n: int) -> list[bytes]:
     """Of each image the SHA-256 of its conditions."""
-    if not any(array.strides[0] for array in conditions.values()):
-        return [digest_of(conditions, 0)] * n
-    return [digest_of(conditions, image) for image in range(n)]
-
-
-def digest_of(conditions: Mapping[str, NDArray[Any]], image: int) -> bytes:
-    """The SHA-256 of one image's conditions."""
-    digest = hashlib.sha256()
-    for array in conditions.values():
-        digest.update(array[image].tobytes())
-    return digest.digest()
+    arrays = conditions.values()
+    if not any(array.strides[0] for array in arrays):
+        return [digest_of(arrays, 0)] * n
+    return [digest_of(arrays, image) for image in range(n)]
 
 
 def _nothing(*_: object) -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pixelsnail_infer.distributions import distribution_of
+from pixelsnail_infer.distributions import distribution_of, image_bytes
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.runtime.drawing.batch import buffer_bytes
 from pixelsnail_infer.runtime.drawing.sampler import Sampler
@@ -43,16 +39,6 @@ class Level:
         self.ladder = slots.ladder
         self.loop = Loop(slots, Line(limits.slots, limits.queue, limits.memory), manifest.height)
 
-    def image_bytes(self) -> int:
-        """What one image of a result takes."""
-        law = self._distribution
-        return int(np.prod((*self.manifest.shape, *law.pixel_shape))) * np.dtype(law.dtype).itemsize
-
-    def blank(self, n: int) -> NDArray[Any]:
-        """What a result of n images is before anything is drawn."""
-        law = self._distribution
-        return np.full((n, *self.manifest.shape, *law.pixel_shape), law.blank, law.dtype)
-
     def job(
         self,
         request: Request,
@@ -72,7 +58,7 @@ class Level:
             raise RequestError("This engine was made with completion=False; leave known pixels out.")
         held = owned(request)
         leading = leading_rows(held) if known and self._scored else [0] * held.n
-        size = owned_bytes(held) + held.n * self.image_bytes()
+        size = owned_bytes(held) + held.n * image_bytes(self.manifest)
         held.conditions.update({name: delivery.pixels[source] for name, source in self._feeds.items()})
         each = [b""] * held.n if self._feeds else digests(held.conditions, held.n)
         return Job(held, delivery, priority, expires, size, leading, on_image, on_failure, stage, each)

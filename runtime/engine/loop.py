@@ -22,7 +22,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pixelsnail_infer.errors import DeadlineExpired, EngineClosed, EngineError, PixelsnailError
-from pixelsnail_infer.runtime.engine.job import Image, Job, digest_of
+from pixelsnail_infer.runtime.drawing.prologue import digest_of
+from pixelsnail_infer.runtime.engine.job import Image, Job
 from pixelsnail_infer.runtime.engine.line import Line, Place
 from pixelsnail_infer.runtime.engine.log import report
 from pixelsnail_infer.runtime.engine.slots import Slots
@@ -79,7 +80,7 @@ class Loop(Worker):
 
     def feed(self, job: Job, image: int) -> None:
         """An image of an accepted job may join."""
-        job.digests[image] = digest_of(job.request.conditions, image)
+        job.digests[image] = digest_of(job.request.conditions.values(), image)
         with self._lock:
             self._line.feed(job, image)
         self._bell.ring()

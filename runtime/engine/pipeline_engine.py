@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from pixelsnail_infer.distributions import blank_images, image_bytes
 from pixelsnail_infer.errors import RequestError
 from pixelsnail_infer.runtime.engine.course import Course
 from pixelsnail_infer.runtime.engine.decoding import Decoding
@@ -101,7 +102,7 @@ class PipelineEngine(Life):
         n = count(n, "n")
         decoder = self._pipeline.decoder
         decoded = 0 if decoder is None else n * decoder.result_bytes
-        least = n * sum(level.image_bytes() for level in self._levels) + decoded
+        least = n * sum(image_bytes(level.manifest) for level in self._levels) + decoded
         self._limits.expect_room(least)
         self._expect_open()
         with self._loops[-1].place(least) as place:  # before anything of the request's size is made
@@ -109,7 +110,7 @@ class PipelineEngine(Life):
                 n, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, image=image, keep=keep,
                 conditions=conditions,
             )  # fmt: skip
-            delivery = Delivery([level.blank(n) for level in self._levels])
+            delivery = Delivery([blank_images(level.manifest, n) for level in self._levels])
             images = None if decoder is None else decoder.blank(n)
             course = Course(delivery, self._loops, self._decoding, images, self._pipeline.wiring.names)
             expires, rank = expiry(deadline, delivery.timing.submitted), priority_of(priority)

@@ -50,7 +50,7 @@ class Slots:
         self.images: list[Image | None] = [None] * ladder[-1]
         self.ladder = tuple(part.size for part in self._batches)  # the batch sizes that are drawn
         batch.states.reset()
-        for part in self._batches:  # bound now, to caches as short as can be; to longer ones when they are first reached
+        for part in self._batches:  # bound now to caches as short as can be, to longer ones when first reached
             part.sweep("step")
             if filters:
                 part.sweep("filtered")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pixelsnail_infer.distributions import distribution_of
+from pixelsnail_infer.distributions import blank_images
 from pixelsnail_infer.runtime.codecs.codec import Decoder
 from pixelsnail_infer.runtime.drawing.prologue import CallConditions
 from pixelsnail_infer.runtime.drawing.sampler import Progress, Sampler
@@ -60,7 +60,7 @@ class Generation:
         self._priors, self._links, self._decoder, self._requests = priors, links, decoder, requests
         self._work, self._on_row = work, on_row
         self._conditions = [CallConditions(request.conditions, n) for request in requests]  # without what is linked
-        self.pixels: list[NDArray[Any]] = [_blank(prior, n) for prior in priors]
+        self.pixels: list[NDArray[Any]] = [blank_images(prior.manifest, n) for prior in priors]
         self.images: NDArray[np.float32] | None = None
         if decoder is not None:
             self.images = decoder.blank(n)
@@ -101,8 +101,3 @@ class Generation:
 def codec_weight(priors: Sequence[Sampler]) -> int:
     """What encoding or decoding an image counts: a row of the last prior."""
     return priors[-1].manifest.width
-
-
-def _blank(prior: Sampler, n: int) -> NDArray[Any]:
-    law = distribution_of(prior.manifest)
-    return np.full((n, *prior.manifest.shape, *law.pixel_shape), law.blank, law.dtype)

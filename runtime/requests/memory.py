@@ -8,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-import numpy as np
-
-from pixelsnail_infer.distributions import distribution_of
+from pixelsnail_infer.distributions import image_bytes
 from pixelsnail_infer.errors import BackendError, EngineError, RequestError
 from pixelsnail_infer.manifest import Manifest
 from pixelsnail_infer.messages import shown
@@ -40,9 +38,7 @@ def check_fits(need: int, what: str, advice: str) -> None:
 
 def request_bytes(manifest: Manifest) -> int:
     """Bytes that one image of a call takes from the request to the result: what is given, where, and what is drawn."""
-    law = distribution_of(manifest)
-    pixel = int(np.prod(law.pixel_shape, dtype=int)) * np.dtype(law.dtype).itemsize
-    return manifest.height * manifest.width * (2 * pixel + 1) + 40  # keys and settings: 40
+    return 2 * image_bytes(manifest) + manifest.height * manifest.width + 40  # keys and settings: 40
 
 
 def check_images_fit(n: int, per_image: int) -> None:
