@@ -8,8 +8,10 @@ __all__ = ["Bell", "bounded"]
 
 
 class Bell:
-    """Rings until it is heard; one thread waits. A lock that is held while all is quiet: to release it never waits, so
-    any code may ring, also a finalizer or a signal handler, whatever it interrupts. (An `Event` has a lock inside.)"""
+    """Rings until it is heard. One thread waits, and then looks what there is: the ring may be an old one.
+
+    It is a lock that is held while all is quiet: to release it never waits, so any code may ring, also a finalizer or a
+    signal handler, whatever it interrupts. (An `Event` has a lock inside.)"""
 
     def __init__(self) -> None:
         self._quiet = threading.Lock()
@@ -21,10 +23,6 @@ class Bell:
             self._quiet.release()
         except RuntimeError:  # it rings already
             pass
-
-    def clear(self) -> None:
-        """Forget earlier rings. Whoever looks afterwards sees what was done before them."""
-        self._quiet.acquire(blocking=False)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether it rang within `timeout` seconds; that clears it."""

@@ -125,7 +125,6 @@ class Loop(Worker):
     def _boundary(self) -> list[Image] | None:
         """What happens between two rows: the images that join, or None at the end. Waits while there is nothing."""
         while True:
-            self._bell.clear()
             if self._dropping:
                 self._give_up_all(closed())
             with self._lock:

@@ -123,4 +123,4 @@ def test_an_idle_engine_does_not_poll(sampler: Sampler) -> None:
         original = loop._next
         loop._next = lambda: (calls.append(1), original())[1]
         threading.Event().wait(0.2)
-        assert len(calls) <= 1
+        assert len(calls) <= 2  # an earlier ring may wake it once

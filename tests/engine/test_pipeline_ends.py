@@ -14,6 +14,8 @@ from pixelsnail_infer.errors import EngineClosed, EngineError
 from pixelsnail_infer.runtime import Pipeline, PipelineEngine
 from pixelsnail_infer.runtime.engine.course import Course
 
+from .test_interrupted import Interrupted
+
 
 def engine_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("pixelsnail-")]
@@ -112,9 +114,21 @@ class Service:
         self.engine, self.me = engine, self
 
 
+class ClosingService(Service):
+    """Closes its engine when it is collected."""
+
+    closed: list[bool] = []
+
+    def __del__(self) -> None:
+        self.closed.append(self.engine.close(drain=False, timeout=30))
+
+
+@pytest.mark.parametrize("kind", [Service, ClosingService])
 def test_one_that_is_forgotten_in_the_decoders_thread_ends(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, kind: type[Service]
 ) -> None:
+    """A thread cannot wait for its own end."""
+    ClosingService.closed.clear()
     decoder, decode = pipeline.decoder, type(pipeline.decoder).decode
 
     def collects(*codes: Any, **more: Any) -> Any:
@@ -125,8 +139,29 @@ def test_one_that_is_forgotten_in_the_decoders_thread_ends(
     gc.collect()
     gc.disable()
     try:
-        service = Service(PipelineEngine(pipeline, slots=2))
+        service = kind(PipelineEngine(pipeline, slots=2))
         service.engine.submit(50, label=0)
+        del service
+        assert ended()
+    finally:
+        gc.enable()
+    assert ClosingService.closed == ([False] if kind is ClosingService else [])
+
+
+def test_one_that_is_forgotten_while_a_level_holds_the_lock_of_the_next(pipeline: Pipeline) -> None:
+    """Whoever waited there for the next one's thread would wait for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        service = Service(PipelineEngine(pipeline, slots=1))
+        first, second = service.engine._loops
+
+        def collects() -> None:
+            if threading.current_thread() is first._thread:
+                gc.collect()
+
+        second._lock = Interrupted(second._lock, collects)  # type: ignore[assignment]
+        service.engine.submit(3000, label=0)
         del service
         assert ended()
     finally:
