@@ -32,7 +32,7 @@ class Undecoded(NamedTuple):
 
 class Decoding(Worker):
     """Takes images from any thread; its own decodes them, some at a time, in the order in which they came. Closed after
-    the loops that feed it; without `drain` these give the requests up."""
+    the loops that feed it; without `drain` these give the requests up, whose images are passed over."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__("pixelsnail-decoder")
@@ -60,8 +60,6 @@ class Decoding(Worker):
         """Images to decode; waits for them. None are left at the end."""
         while not self._waiting and not self._closing:
             self._bell.wait()
-        if self._dropping:
-            return []
         return [self._waiting.popleft() for _ in range(min(len(self._waiting), CODEC_BATCH))]
 
     def _decode(self, some: Sequence[Undecoded]) -> None:
