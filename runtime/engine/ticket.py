@@ -28,8 +28,7 @@ class Ticket(Generic[T]):
         self._delivery, self._dropped = delivery, dropped
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the images. The arrays belong to the caller; every call returns the same
-        ones.
+        """Wait for the images. The arrays belong to the caller; every call returns the same ones.
 
         Raises `TimeoutError` when they are not there after `timeout` seconds (the request goes on), and the error of a
         request that failed: `RequestCancelled`, `DeadlineExpired`, `EngineClosed` or `EngineError`.
